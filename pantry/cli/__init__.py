@@ -1,0 +1,21 @@
+"""The command line: one thin file per group of commands, found by name; each offers `register(app)`.
+
+Only typer is imported to show help; what a command needs is imported inside it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with the code of the error tree (docs/exit-codes.md)."""
+    if sys.argv[1:] in (["--version"], ["-V"]):
+        from pantry import __version__
+
+        print(f"pantry {__version__}")
+        sys.exit(0)
+    from pantry.cli._app import run
+
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,79 @@
+"""Puts the commands together and turns every error into one message and one exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import sys
+
+import typer
+
+import pantry.cli
+from pantry.core.errors import INTERRUPTED_EXIT_CODE, PantryError
+
+HELP = """A local service for open language models: one place that answers every program that needs one.
+
+Start with: pantry run starter "Tell me a story about a fox."
+"""
+
+
+def build_app() -> typer.Typer:
+    """The whole command tree. Imports the thin command files, nothing behind them."""
+    app = typer.Typer(
+        help=HELP,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def root(
+        version: bool = typer.Option(False, "--version", "-V", help="Print the version and exit."),
+    ) -> None:
+        if version:
+            from pantry import __version__
+
+            typer.echo(f"pantry {__version__}")
+            raise typer.Exit
+
+    for module in pkgutil.iter_modules(pantry.cli.__path__):
+        if not module.name.startswith("_"):
+            importlib.import_module(f"pantry.cli.{module.name}").register(app)
+    return app
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code. No traceback reaches the user, save with PANTRY_DEBUG set."""
+    try:
+        result = typer.main.get_command(build_app()).main(arguments, prog_name="pantry", standalone_mode=False)
+        sys.stdout.flush()
+    except PantryError as error:
+        return _fail(error.message, error.hint, error.exit_code)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        return _fail(error.format_message(), f"See: {context.command_path} --help" if context else None, 2)
+    except (KeyboardInterrupt, typer.Abort, EOFError):
+        return INTERRUPTED_EXIT_CODE
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("PANTRY_DEBUG"):
+            raise
+        name = type(error).__name__
+        return _fail(f"A fault in Pantry itself: {name}: {error}", "Run again with PANTRY_DEBUG=1 to see where.", 1)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, hint: str | None, code: int) -> int:
+    """Print an error to standard error, the next step on a line of its own, and give back the exit code."""
+    colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    label = "\033[31mError:\033[0m" if colour else "Error:"
+    sys.stdout.flush()
+    print(f"{label} {message}", file=sys.stderr)
+    if hint:
+        print(f"       {hint}", file=sys.stderr)
+    return code

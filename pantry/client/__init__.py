@@ -1,0 +1,1 @@
+"""The Python client of a running service: finds it, asks it, streams its answers."""

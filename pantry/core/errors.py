@@ -1,0 +1,199 @@
+"""The one error tree.
+
+Every error a user can meet is a `PantryError`. Each class fixes a machine-readable `code`, the HTTP status and the
+process exit code, so that the command line and every API surface render it in one place. The message says what was
+expected and what came; the hint says the next step.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PantryError(Exception):
+    """Base of all errors shown to users. Raised itself only for faults inside Pantry."""
+
+    code = "internal_error"
+    status = 500
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}" if self.hint else self.message
+
+
+class UsageError(PantryError):
+    """The caller's words or values are off: a bad option, a body that does not parse, a value out of range."""
+
+    code = "invalid_request"
+    status = 400
+    exit_code = 2
+
+
+class PromptTooLongError(UsageError):
+    """The prompt does not fit the model's context. Nothing is cut silently."""
+
+    code = "context_length_exceeded"
+
+
+class NotFoundError(PantryError):
+    """A model, file, key or other named thing does not exist."""
+
+    code = "not_found"
+    status = 404
+    exit_code = 3
+
+
+class ModelNotFoundError(NotFoundError):
+    """No model of that name."""
+
+    code = "model_not_found"
+
+
+class UnauthorisedError(PantryError):
+    """No key, or a wrong or revoked one."""
+
+    code = "unauthorised"
+    status = 401
+    exit_code = 4
+
+
+class ForbiddenError(PantryError):
+    """The caller is known but may not do this, or comes from a wrong Host or Origin."""
+
+    code = "forbidden"
+    status = 403
+    exit_code = 4
+
+
+class PolicyRefusedError(ForbiddenError):
+    """The policy (licence, signature, format, evidence) refuses this."""
+
+    code = "policy_refused"
+    exit_code = 5
+
+
+class ConflictError(PantryError):
+    """The thing exists already, or its state does not allow this now."""
+
+    code = "conflict"
+    status = 409
+    exit_code = 6
+
+
+class TooLargeError(PantryError):
+    """A body, line or file is over its limit."""
+
+    code = "too_large"
+    status = 413
+    exit_code = 7
+
+
+class BadFileError(PantryError):
+    """A file is not what its name or caller says: cut short, damaged, or of another format."""
+
+    code = "bad_file"
+    status = 422
+    exit_code = 8
+
+
+class VerificationError(BadFileError):
+    """A digest or signature does not match. The file is not used."""
+
+    code = "verification_failed"
+    exit_code = 9
+
+
+class BusyError(PantryError):
+    """The queue is full or a resource is taken for now; `retry_after` is in seconds."""
+
+    code = "busy"
+    status = 503
+    exit_code = 10
+
+    def __init__(self, message: str, *, hint: str | None = None, retry_after: int = 1) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class MemoryBudgetError(PantryError):
+    """The model with this context needs more memory than the budget or the machine has."""
+
+    code = "not_enough_memory"
+    status = 507
+    exit_code = 11
+
+
+class StorageError(PantryError):
+    """The disk is full, read-only or unreadable."""
+
+    code = "storage_error"
+    status = 507
+    exit_code = 12
+
+
+class EngineError(PantryError):
+    """The engine could not load the model, died, or gave an answer that breaks its contract."""
+
+    code = "engine_failed"
+    status = 502
+    exit_code = 13
+
+
+class ServiceUnavailableError(PantryError):
+    """The service does not run, or does not answer."""
+
+    code = "service_unavailable"
+    status = 503
+    exit_code = 14
+
+
+class DownloadError(PantryError):
+    """A file could not be fetched: network, server or protocol failure."""
+
+    code = "download_failed"
+    status = 502
+    exit_code = 15
+
+
+class MissingExtraError(PantryError):
+    """An optional part is not installed; the hint is the command that installs it."""
+
+    code = "missing_extra"
+    status = 501
+    exit_code = 16
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(
+            f"{what} needs an optional part that is not installed.",
+            hint=f"Install it with: pip install 'pantry-llm[{extra}]'",
+        )
+
+
+INTERRUPTED_EXIT_CODE = 130
+"""Exit code after Ctrl-C, as shells report it (128 + SIGINT)."""
+
+
+def nearest(wanted: str, known: Iterable[str]) -> str | None:
+    """The known name most like `wanted`, or None when nothing is close."""
+    found = difflib.get_close_matches(wanted, list(known), n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def did_you_mean(wanted: str, known: Iterable[str], otherwise: str | None = None) -> str | None:
+    """A hint that names the nearest known name, or `otherwise` when nothing is close."""
+    name = nearest(wanted, known)
+    return f"Did you mean {name!r}?" if name else otherwise
+
+
+def error_classes() -> list[type[PantryError]]:
+    """Every class of the tree, base first, in order of definition: for the tables in the docs."""
+    found: list[type[PantryError]] = [PantryError]
+    for parent in found:
+        found.extend(parent.__subclasses__())
+    return found

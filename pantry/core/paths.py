@@ -1,0 +1,101 @@
+"""Where Pantry keeps things. `PANTRY_HOME` puts all of it in one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pantry.core.errors import ForbiddenError
+from pantry.core.files import storage_errors
+
+MAX_SOCKET_PATH = 100
+"""Bytes a Unix socket's path may have (the kernel's limit is 108 on Linux, 104 on macOS, with the end mark)."""
+_ROOM_FOR_NAME = 24
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The folders of one Pantry home. Nothing is created until it is needed."""
+
+    config: Path
+    data: Path
+    run: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.config / "config.toml"
+
+    @property
+    def key_file(self) -> Path:
+        """The owner's copy of the key that the first start makes; readable by the owner only."""
+        return self.data / "owner.key"
+
+    @property
+    def database(self) -> Path:
+        return self.data / "pantry.db"
+
+    @property
+    def blobs(self) -> Path:
+        return self.data / "blobs"
+
+    @property
+    def logs(self) -> Path:
+        return self.data / "logs"
+
+    @property
+    def socket(self) -> Path:
+        return self.run / "pantry.sock"
+
+    @property
+    def service_file(self) -> Path:
+        """What the running service says of itself: process, address, version."""
+        return self.run / "service.json"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.run / "service.lock"
+
+
+def find_paths(environment: dict[str, str] | None = None) -> Paths:
+    """The folders from `PANTRY_HOME`, else the platform's user folders (platformdirs)."""
+    env = dict(os.environ) if environment is None else environment
+    home = env.get("PANTRY_HOME")
+    if home:
+        base = Path(home).expanduser().absolute()
+        return Paths(base / "config", base / "data", _short_enough(base / "run"))
+    import platformdirs
+
+    return Paths(
+        Path(platformdirs.user_config_dir("pantry")),
+        Path(platformdirs.user_data_dir("pantry")),
+        _short_enough(Path(platformdirs.user_runtime_dir("pantry"))),
+    )
+
+
+def _short_enough(folder: Path) -> Path:
+    """`folder`, or a short private one under the temporary folder when sockets in `folder` would be too long."""
+    if len(os.fsencode(folder)) + _ROOM_FOR_NAME <= MAX_SOCKET_PATH:
+        return folder
+    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"pantry-{os.getuid()}-{name}"
+
+
+def make_private(folder: Path) -> None:
+    """Create `folder` with owner-only rights, or check that an existing one is ours and closed to others.
+
+    Raises ForbiddenError when another user owns it (someone may wait in a shared temporary folder) and StorageError
+    when it cannot be made.
+    """
+    with storage_errors(f"Making the folder {folder}"):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise ForbiddenError(
+                f"{folder} belongs to another user.", hint="Remove it, or set PANTRY_HOME to a folder of yours."
+            )
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            folder.chmod(0o700)

@@ -1,0 +1,40 @@
+"""Sizes and durations as people write and read them."""
+
+from __future__ import annotations
+
+import re
+
+from pantry.core.errors import UsageError
+
+_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
+_BINARY = {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?")
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes from `500`, `8GB` (powers of 1000) or `8GiB` (powers of 1024). Raises UsageError otherwise."""
+    match = _SIZE.fullmatch(text.strip().lower())
+    if not match:
+        raise UsageError(f"{text!r} is not a size.", hint="Write it like 500MB, 8GB or 8GiB.")
+    unit = match[2] or ""
+    return int(float(match[1]) * (_UNITS | _BINARY)[unit])
+
+
+def format_bytes(count: float) -> str:
+    """Bytes for people, in powers of 1000: `16.2 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def format_duration(seconds: float) -> str:
+    """A duration for people: `45 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"

@@ -1,0 +1,1 @@
+"""The use-cases, which are also the Python API."""
