@@ -1,0 +1,1 @@
+"""Facts about models, licences, data sets and tools, as data files; the rules to read, search and judge them."""
