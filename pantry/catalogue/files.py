@@ -26,7 +26,7 @@ class Loaded:
     """One entry and the file it came from. `origin` is `builtin`, `overlay`, or a repository and its version."""
 
     kind: str
-    entry: Entry | Source
+    entry: Entry | Source | Family
     origin: str
 
 
@@ -54,6 +54,8 @@ def read_content(content: bytes, name: str, origin: str) -> Iterator[Loaded]:
     text, document = _parse(content, name)
     document.pop("catalogue", None)
     family = _family(document.pop("family", None), name, text)
+    if family is not None:
+        yield Loaded("family", family, origin)
     for kind, rows in document.items():
         shape = KINDS.get(kind)
         if shape is None:
@@ -68,12 +70,6 @@ def read_content(content: bytes, name: str, origin: str) -> Iterator[Loaded]:
                 yield Loaded(kind, shape.model_validate(row), origin)
             except ValidationError as error:
                 raise BadFileError(_explain(error, name, text, kind, number, row)) from None
-
-
-def read_family(content: bytes, name: str) -> Family | None:
-    """The `[family]` head of a file, if it has one. Raises BadFileError."""
-    text, document = _parse(content, name)
-    return _family(document.get("family"), name, text)
 
 
 def _parse(content: bytes, name: str) -> tuple[str, dict[str, Any]]:

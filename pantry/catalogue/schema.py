@@ -84,6 +84,7 @@ class Family(_Frozen):
     organisation: Text | None = None
     architecture: Text | None = None
     about: Text | None = None
+    aliases: tuple[Text, ...] = ()
 
 
 class Shape(_Frozen):
@@ -233,7 +234,7 @@ class Licence(Entry):
     since: Date | None = None
     url: Text | None = None
     basis: Literal["text-read", "document", "secondary", "background"] = Field(
-        description="What the verdicts rest on: the licence text itself, a document about it, a web page, common knowledge."
+        description="What the verdicts rest on: the licence text, a document about it, a web page, common knowledge."
     )
     grants: Grants
     conditions: tuple[Condition, ...] = ()
@@ -425,4 +426,4 @@ KINDS: dict[str, type[Entry] | type[Source]] = {
     "correction": Correction,
     "mention": Mention,
 }
-"""Every kind of entry, by the name of its array of tables."""
+"""Every kind of entry, by the name of its array of tables. A family is the head of a file, not a kind."""

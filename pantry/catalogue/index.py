@@ -1,0 +1,208 @@
+"""The catalogue as an SQLite file, so that a hundred thousand entries open at once and answer in milliseconds.
+
+The data files stay the truth: the index is rebuilt whenever one of them changes, and may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pantry.catalogue.files import Loaded
+from pantry.catalogue.memory import download_size, memory_size
+from pantry.catalogue.rights import Link, chain_of
+from pantry.catalogue.schema import Dataset, Entry, Family, Licence, ModelEntry, Source, TagRule
+from pantry.catalogue.tags import YearTag
+from pantry.core.errors import BadFileError
+
+VERSION = 1
+"""Raised whenever the tables below or the meaning of a column change."""
+MAX_TAGS = 62  # bits of one SQLite integer
+
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE entry (kind TEXT, id TEXT, origin TEXT NOT NULL, content TEXT NOT NULL, PRIMARY KEY (kind, id));
+CREATE TABLE alias (name TEXT, kind TEXT, id TEXT, PRIMARY KEY (name, kind)) WITHOUT ROWID;
+CREATE TABLE chain (n INTEGER PRIMARY KEY, links TEXT NOT NULL, multimodal INTEGER NOT NULL);
+CREATE TABLE tag (name TEXT PRIMARY KEY, bit INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE model (
+    n INTEGER PRIMARY KEY, id TEXT NOT NULL, family TEXT NOT NULL, year INTEGER NOT NULL, level INTEGER NOT NULL,
+    tags INTEGER NOT NULL, context INTEGER, parameters INTEGER, active INTEGER, memory INTEGER, download INTEGER,
+    released INTEGER NOT NULL, remote INTEGER NOT NULL, obtainable INTEGER NOT NULL, chain INTEGER NOT NULL,
+    alignment TEXT NOT NULL, inputs TEXT NOT NULL, shortlist INTEGER NOT NULL, general REAL NOT NULL
+);
+CREATE TABLE capability (name TEXT, score REAL, model INTEGER, PRIMARY KEY (name, model)) WITHOUT ROWID;
+CREATE VIRTUAL TABLE words USING fts5(
+    name, family, organisation, tags, notes, content='', tokenize="unicode61 tokenchars '._'"
+);
+"""
+
+
+_INSERT_MODEL = "INSERT INTO model VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+def fingerprint(files: Iterable[Path]) -> str:
+    """Changes whenever a file is added, removed or written, or this program reads them in another way."""
+    state = [str(VERSION)]
+    for file in files:
+        found = file.stat()
+        state.append(f"{file}|{found.st_size}|{found.st_mtime_ns}")
+    return hashlib.sha256("\n".join(state).encode()).hexdigest()
+
+
+def open_index(file: Path, mark: str) -> sqlite3.Connection | None:
+    """The index in `file` if it was built from files with the fingerprint `mark`, read only; else None."""
+    if not file.is_file():
+        return None
+    try:
+        connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True, check_same_thread=False)
+        row = connection.execute("SELECT value FROM meta WHERE key = 'fingerprint'").fetchone()
+    except sqlite3.DatabaseError:
+        return None
+    if row is not None and row[0] == mark:
+        return connection
+    connection.close()
+    return None
+
+
+def build_index(file: Path | None, mark: str, loaded: Iterable[Loaded]) -> sqlite3.Connection:
+    """Build the index of `loaded` entries in `file`, or in memory when `file` is None or cannot be written.
+
+    A later entry replaces an earlier one of the same kind and id. Raises BadFileError for a circle of bases.
+    """
+    if file is not None:
+        temporary = file.parent / f".tmp-{secrets.token_hex(8)}"
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(temporary)
+            connection.execute("PRAGMA journal_mode = OFF")
+            _fill(connection, mark, loaded)
+            connection.close()
+            temporary.replace(file)
+        except (OSError, sqlite3.OperationalError):
+            temporary.unlink(missing_ok=True)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        else:
+            return sqlite3.connect(f"file:{file}?mode=ro", uri=True, check_same_thread=False)
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    _fill(connection, mark, loaded)
+    return connection
+
+
+def _fill(connection: sqlite3.Connection, mark: str, loaded: Iterable[Loaded]) -> None:
+    connection.executescript(_TABLES)
+    entries: dict[tuple[str, str], Loaded] = {}
+    for each in loaded:
+        entries[each.kind, each.entry.id] = each
+    connection.executemany(
+        "INSERT INTO entry VALUES (?, ?, ?, ?)",
+        (
+            (each.kind, each.entry.id, each.origin, each.entry.model_dump_json(exclude_defaults=True, by_alias=True))
+            for each in entries.values()
+        ),
+    )
+    connection.executemany("INSERT OR IGNORE INTO alias VALUES (?, ?, ?)", _aliases(entries.values()))
+    _fill_models(connection, entries)
+    connection.execute("INSERT INTO meta VALUES ('fingerprint', ?)", (mark,))
+    connection.commit()
+
+
+def _aliases(entries: Iterable[Loaded]) -> Iterator[tuple[str, str, str]]:
+    """Every name by which an entry can be asked for, lower case; ids first, so that they win."""
+    found = list(entries)
+    for each in found:
+        yield each.entry.id, each.kind, each.entry.id
+    for each in found:
+        for name in _other_names(each.entry):
+            yield name.strip().lower(), each.kind, each.entry.id
+
+
+def _other_names(entry: Entry | Source | Family) -> list[str]:
+    names: list[str | None] = []
+    if not isinstance(entry, Source):
+        names.append(entry.name)
+    if isinstance(entry, (ModelEntry, Dataset)) and entry.hub_repo:
+        names += [entry.hub_repo, entry.hub_repo.rsplit("/", 1)[-1]]
+    if isinstance(entry, ModelEntry) and entry.legacy:
+        names.append(entry.legacy.id)
+    if isinstance(entry, Licence):
+        names += [entry.spdx, *entry.aliases]
+    if isinstance(entry, Family):
+        names += entry.aliases
+    return [name for name in names if name]
+
+
+def _fill_models(connection: sqlite3.Connection, entries: dict[tuple[str, str], Loaded]) -> None:
+    models = {each.entry.id: each.entry for each in entries.values() if isinstance(each.entry, ModelEntry)}
+    data = {each.entry.id: each.entry for each in entries.values() if isinstance(each.entry, Dataset)}
+    families = {each.entry.id: each.entry for each in entries.values() if isinstance(each.entry, Family)}
+    bits = _tag_bits(entries, models.values())
+    connection.executemany("INSERT INTO tag VALUES (?, ?)", bits.items())
+    chains: dict[tuple[str, bool], int] = {}
+    rows, words, scores = [], [], []
+    for n, model in enumerate(models.values(), start=1):
+        links = chain_of(model, models.get, data.get)
+        multimodal = set(model.inputs) - {"text"} != set()
+        key = (json.dumps([(link.role, link.licence) for link in links]), multimodal)
+        chain = chains.setdefault(key, len(chains) + 1)
+        rows.append(_row(n, model, bits, chain))
+        scores += [(name, score, n) for name, score in model.capabilities.items()]
+        family = families.get(model.family)
+        words.append(
+            (
+                n,
+                f"{model.name} {model.id}",
+                f"{model.family} {family.name if family else ''}",
+                model.organisation,
+                " ".join(model.tags) + " " + model.role,
+                model.notes,
+            )
+        )
+    connection.executemany(_INSERT_MODEL, rows)
+    connection.executemany("INSERT INTO capability VALUES (?, ?, ?)", scores)
+    connection.executemany(
+        "INSERT INTO words (rowid, name, family, organisation, tags, notes) VALUES (?, ?, ?, ?, ?, ?)", words
+    )
+    connection.executemany(
+        "INSERT INTO chain VALUES (?, ?, ?)", ((n, links, multimodal) for (links, multimodal), n in chains.items())
+    )
+
+
+def _tag_bits(entries: dict[tuple[str, str], Loaded], models: Iterable[ModelEntry]) -> dict[str, int]:
+    names = dict.fromkeys(each.entry.name for each in entries.values() if isinstance(each.entry, TagRule))
+    for model in models:
+        names |= dict.fromkeys(tag for tag in model.tags if YearTag.parse(tag) is None)
+    if len(names) > MAX_TAGS:
+        raise BadFileError(
+            f"The catalogue has {len(names)} tags; at most {MAX_TAGS} are possible.",
+            hint="Remove tags from your overlay, or from the entries of a repository.",
+        )
+    return {name: bit for bit, name in enumerate(names)}
+
+
+def _row(n: int, model: ModelEntry, bits: dict[str, int], chain: int) -> tuple[object, ...]:
+    years = [year for tag in model.tags if (year := YearTag.parse(tag)) is not None]
+    best = max(years, key=lambda year: (year.level, year.year), default=None)
+    mask = sum(1 << bits[tag] for tag in set(model.tags) if tag in bits)
+    return (
+        n, model.id, model.family, best.year if best else 0, best.level if best else -1, mask, model.context,
+        model.parameters, model.active_parameters, memory_size(model), download_size(model),
+        int((model.released or "0").replace("-", "").ljust(8, "0")), model.remote, is_obtainable(model), chain,
+        model.alignment, " ".join(model.inputs), model.shortlist, model.capabilities.get("general", -1),
+    )  # fmt: skip
+
+
+def is_obtainable(model: ModelEntry) -> bool:
+    """Whether the catalogue says where to download a file that runs here."""
+    return bool(model.files or model.gguf_repos) and model.weights in ("open", "gated")
+
+
+def links_of(text: str) -> tuple[Link, ...]:
+    """The chain stored in the table `chain`; names are not kept, for many models share one chain."""
+    return tuple(Link(role, "", licence) for role, licence in json.loads(text))
