@@ -24,6 +24,7 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address the service listens on. Other than loopback needs keys.")
     port: int = Field(DEFAULT_PORT, ge=1, le=65535, description="First TCP port to try; if taken, the next one up.")
+    require_key: bool = Field(True, description="Calls over TCP need a key; only a loopback address may do without.")
     allowed_hosts: tuple[str, ...] = Field(
         (), description="Host names a request may carry, beside loopback names and the address listened on."
     )
@@ -33,7 +34,6 @@ class Settings(BaseSettings):
     max_body: int = Field(16_000_000, ge=1024, description="Largest request body, in bytes.")
     body_timeout: float = Field(30.0, gt=0, description="Seconds a client may take to send its request body.")
     write_timeout: float = Field(60.0, gt=0, description="Seconds a client may leave a streamed answer unread.")
-    max_connections: int = Field(2000, ge=1, description="Client connections held open at one time.")
 
     engine: str = Field("auto", description="Engine for GGUF models; 'auto' takes the one measured faster here.")
     llama_server: Path | None = Field(None, description="Path of an external llama-server program.")

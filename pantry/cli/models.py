@@ -1,0 +1,151 @@
+"""pantry list, show, path, rm, add."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from pantry.store.models import InstalledModel
+
+PANEL = "Models"
+
+
+def register(app: typer.Typer) -> None:
+    app.command("list", rich_help_panel=PANEL)(list_models)
+    for command in (show, path, add, rm):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def list_models(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
+    """List the models on this machine."""
+    from pantry.cli._output import print_json, print_table
+    from pantry.core.paths import find_paths
+    from pantry.core.units import format_bytes
+    from pantry.operations.models import installed_models
+
+    models = installed_models(find_paths())
+    if as_json:
+        print_json([_as_object(model) for model in models])
+        return
+    rows = [
+        [
+            str(model.name),
+            model.digest.short,
+            format_bytes(model.size),
+            _count(model.facts.get("parameters")),
+            str(model.facts.get("quantisation") or "-"),
+            str(model.facts.get("context") or "-"),
+            str(model.facts.get("licence") or "unknown"),
+        ]
+        for model in models
+    ]
+    columns = ["NAME", "ID", "SIZE", "PARAMETERS", "TYPE", "CONTEXT", "LICENCE"]
+    print_table(columns, rows, "No model is installed. `pantry run starter` brings the first one.")
+
+
+def show(
+    model: str = typer.Argument(help="Name of the model."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Show what is known of a model."""
+    from pantry.cli._output import print_facts, print_json
+    from pantry.core.paths import find_paths
+    from pantry.core.units import format_bytes
+    from pantry.operations.models import installed_model
+
+    found = installed_model(find_paths(), model)
+    if as_json:
+        print_json(_as_object(found))
+        return
+    facts = found.facts
+    print_facts(
+        {
+            "name": found.name,
+            "title": facts.get("title"),
+            "about": facts.get("description"),
+            "architecture": facts.get("architecture"),
+            "parameters": _count(facts.get("parameters")),
+            "type": facts.get("quantisation"),
+            "context": f"{facts['context']} tokens" if facts.get("context") else None,
+            "conversation": "yes" if facts.get("chat") else "no, it continues text",
+            "licence": facts.get("licence") or "unknown",
+            "size": format_bytes(found.size),
+            "digest": found.digest,
+            "source": found.source,
+            "added": found.added_at,
+        }
+    )
+
+
+def path(model: str = typer.Argument(help="Name of the model.")) -> None:
+    """Print the path of a model's file, after checking its digest. The file is read-only and must stay as it is."""
+    from pantry.core.paths import find_paths
+    from pantry.operations.models import model_path
+
+    typer.echo(model_path(find_paths(), model))
+
+
+def add(
+    file: Path = typer.Argument(help="A GGUF file."),
+    name: str | None = typer.Option(None, help="Name for the model; the file's name when left out."),
+) -> None:
+    """Check a model file and copy it into the store."""
+    from pantry.cli._output import note
+    from pantry.core.paths import find_paths
+    from pantry.core.refs import ModelName
+    from pantry.core.units import format_bytes
+    from pantry.operations.models import add_model
+    from pantry.store.models import Store
+
+    with Store.open(find_paths()) as store, _progress(f"Adding {file.name}") as progress:
+        model = add_model(store, file, ModelName.parse(name) if name else None, progress=progress)
+    typer.echo(f"Added {model.name} ({format_bytes(model.size)}, {model.digest.short}).")
+    note(f'Try it: pantry run {model.name} "Hello"')
+
+
+def rm(models: list[str] = typer.Argument(help="Names of the models.")) -> None:
+    """Remove models from this machine, unloading them first."""
+    from pantry.core.paths import find_paths
+    from pantry.core.units import format_bytes
+    from pantry.operations.models import remove_model
+
+    for model in models:
+        freed = remove_model(find_paths(), model)
+        typer.echo(f"Removed {model}; {format_bytes(freed)} freed.")
+
+
+def _progress(title: str) -> Any:
+    """A progress bar on a terminal, nothing elsewhere: a context that gives the callback to report to."""
+    from contextlib import nullcontext
+
+    from rich.console import Console
+
+    if not Console(stderr=True).is_terminal:
+        return nullcontext(None)
+    from pantry.cli._progress import bar
+
+    return bar(title)
+
+
+def _as_object(model: InstalledModel) -> dict[str, Any]:
+    return {
+        "name": str(model.name),
+        "digest": str(model.digest),
+        "size": model.size,
+        "format": model.format,
+        "source": model.source,
+        "added_at": model.added_at,
+        **model.facts,
+    }
+
+
+def _count(number: int | None) -> str:
+    if not number:
+        return "-"
+    for unit, size in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return str(number)

@@ -1,0 +1,111 @@
+"""pantry run: one prompt, one answer, as it is written."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    app.command(rich_help_panel="Models")(run)
+
+
+def run(
+    model: str = typer.Argument(help="Name of the model; 'starter' is there from the start."),
+    prompt: list[str] | None = typer.Argument(None, help="The prompt; read from standard input when left out."),
+    max_tokens: int | None = typer.Option(None, min=1, help="Most tokens to write."),
+    temperature: float | None = typer.Option(None, min=0, max=5, help="0 always takes the likeliest token."),
+    seed: int | None = typer.Option(None, help="Same seed, same answer."),
+    system: str | None = typer.Option(None, help="A system message before the prompt."),
+    stop: list[str] | None = typer.Option(None, help="End the answer before this text. May be repeated."),
+    json_schema: Path | None = typer.Option(None, help="A file with a JSON Schema that the answer must meet."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object with text and figures at the end."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Tell tokens and speed on standard error."),
+) -> None:
+    """Ask a model and print its answer as it is written. Starts the service if none runs; Ctrl-C stops the answer."""
+    from contextlib import closing
+
+    from pantry.cli._output import note, print_json
+    from pantry.client.connection import ServiceConnection
+    from pantry.core.paths import find_paths
+    from pantry.operations.generate import Figures, Sampling, generate, holds_conversation
+    from pantry.operations.service import ensure_service
+
+    messages = [{"role": "system", "content": system}] if system else []
+    messages.append({"role": "user", "content": _prompt_text(prompt)})
+    sampling = Sampling(max_tokens, temperature, seed, tuple(stop or ()), _read_schema(json_schema))
+    paths = find_paths()
+    started = ensure_service(paths)
+    if started.new and sys.stderr.isatty():
+        note(f"Started Pantry at {started.info.url}. `pantry down` stops it.\n")
+    connection = ServiceConnection(paths)
+    chat = holds_conversation(connection, model)
+    figures, text = Figures(), []
+    with closing(generate(connection, model, messages, sampling, figures, chat=chat)) as pieces:
+        for piece in pieces:
+            text.append(piece)
+            if not as_json:
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+    if as_json:
+        print_json({"model": model, "text": "".join(text), **_figures(figures)})
+    elif not "".join(text).endswith("\n"):
+        sys.stdout.write("\n")
+    if verbose:
+        note(
+            f"{figures.prompt_tokens} tokens read, {figures.completion_tokens} written at "
+            f"{figures.tokens_per_second:.0f} a second; first after {figures.first_token * 1000:.0f} ms; "
+            f"ended by {figures.finish_reason}."
+        )
+
+
+def _prompt_text(words: list[str] | None) -> str:
+    """The prompt from the arguments, or standard input; both together when both are given."""
+    from pantry.core.errors import UsageError
+
+    given = " ".join(words or [])
+    piped = "" if sys.stdin is None or sys.stdin.isatty() or (given and not _has_input()) else sys.stdin.read()
+    text = f"{given}\n\n{piped}" if given and piped.strip() else given or piped
+    if not text.strip():
+        raise UsageError("There is no prompt.", hint='Write it after the model: pantry run starter "Hello"')
+    return text
+
+
+def _has_input() -> bool:
+    """Whether something waits on standard input; a program that keeps it open and silent must not block us."""
+    import select
+
+    return bool(select.select([sys.stdin], [], [], 0)[0])
+
+
+def _read_schema(file: Path | None) -> dict[str, Any] | None:
+    import json
+
+    from pantry.core.errors import UsageError
+    from pantry.core.files import storage_errors
+
+    if file is None:
+        return None
+    with storage_errors(f"Reading {file}"):
+        text = file.read_text()
+    try:
+        schema = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{file} is not JSON: {error}.") from None
+    if not isinstance(schema, dict):
+        raise UsageError(f"{file} holds no JSON Schema: expected an object, got {type(schema).__name__}.")
+    return schema
+
+
+def _figures(figures: Any) -> dict[str, Any]:
+    return {
+        "finish_reason": figures.finish_reason,
+        "prompt_tokens": figures.prompt_tokens,
+        "completion_tokens": figures.completion_tokens,
+        "first_token_seconds": round(figures.first_token, 4),
+        "seconds": round(figures.seconds, 4),
+        "tokens_per_second": round(figures.tokens_per_second, 1),
+    }

@@ -1,0 +1,38 @@
+"""Where the service of this home runs, as it says itself."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+
+from pantry.core.paths import Paths
+
+
+@dataclass(frozen=True)
+class ServiceInfo:
+    """A running service. `started_at` is seconds since 1970."""
+
+    pid: int
+    host: str
+    port: int
+    socket: str
+    version: str
+    started_at: float
+
+    @property
+    def url(self) -> str:
+        """The address for programs on this machine."""
+        anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+        host = anywhere.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+def read_service_info(paths: Paths) -> ServiceInfo | None:
+    """What the last service of this home wrote at its start; None when there is nothing readable.
+
+    It may be out of date after a kill: ask the socket to be sure.
+    """
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return ServiceInfo(**json.loads(paths.service_file.read_text()))
+    return None

@@ -1,0 +1,232 @@
+"""The pool: loaded models inside a memory budget, a bounded queue before each, workers started again after a crash."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from pantry.core.errors import BusyError, ConflictError, MemoryBudgetError
+from pantry.core.paths import Paths
+from pantry.core.refs import ModelName
+from pantry.core.settings import Settings
+from pantry.core.units import format_bytes
+from pantry.engines.adapter import ENGINES, LoadOptions, ModelFile
+from pantry.engines.choose import choose_engine, load_options
+from pantry.engines.memory import MemoryNeed, estimate
+from pantry.engines.worker import Worker
+from pantry.store.models import InstalledModel, Store
+
+REAP_EVERY = 1.0  # seconds between two looks for models that were idle too long
+
+
+@dataclass
+class LoadedModel:
+    """A model the pool knows: loaded, loading, or with its worker gone until the next request."""
+
+    model: InstalledModel
+    engine: str
+    options: LoadOptions
+    need: MemoryNeed
+    slots: asyncio.Semaphore
+    pinned: bool = False
+    reserved: bool = False
+    worker: Worker | None = None
+    waiting: int = 0
+    active: int = 0
+    last_used: float = field(default_factory=time.monotonic)
+    loading: asyncio.Task[Worker] | None = None
+
+    @property
+    def idle(self) -> bool:
+        return not self.active and not self.waiting and (self.loading is None or self.loading.done())
+
+    @property
+    def running(self) -> bool:
+        return self.worker is not None and self.worker.alive
+
+
+class Pool:
+    """Keeps models loaded. All methods run on one event loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        paths: Paths,
+        available_memory: Callable[[], int] = lambda: int(psutil.virtual_memory().available),
+    ) -> None:
+        self._store, self._settings, self._paths = store, settings, paths
+        self._available_memory = available_memory
+        self._entries: dict[ModelName, LoadedModel] = {}
+        self._reserving = asyncio.Lock()
+        self._reaper: asyncio.Task[None] | None = None
+        self.budget = settings.memory_budget or int(psutil.virtual_memory().total * 0.75)
+        self.loads = 0
+        self.crashes = 0
+
+    def loaded(self) -> list[LoadedModel]:
+        """The models with a running worker, by name."""
+        return [self._entries[name] for name in sorted(self._entries) if self._entries[name].running]
+
+    def queued(self) -> int:
+        """Requests that wait for a slot, over all models."""
+        return sum(entry.waiting for entry in self._entries.values())
+
+    @contextlib.asynccontextmanager
+    async def worker_for(self, model: InstalledModel) -> AsyncIterator[Worker]:
+        """A worker that holds `model`, for one answer; loads it when needed and waits for a free slot.
+
+        Raises BusyError when the queue is full, MemoryBudgetError, VerificationError or EngineError when the model
+        cannot be loaded.
+        """
+        entry = self._entry(model)
+        if entry.slots.locked() and entry.waiting >= self._settings.queue:
+            raise BusyError(f"{entry.waiting} requests wait for {model.name} already.", hint="Try again in a moment.")
+        entry.waiting += 1
+        try:
+            await entry.slots.acquire()
+        finally:
+            entry.waiting -= 1
+        entry.active += 1
+        try:
+            yield await self._running_worker(entry)
+        finally:
+            entry.active -= 1
+            entry.last_used = time.monotonic()
+            entry.slots.release()
+
+    async def load(self, model: InstalledModel, *, pin: bool = False) -> LoadedModel:
+        """Load a model now, or keep the loaded one; a pinned model is never unloaded to make room or for idleness."""
+        entry = self._entry(model)
+        await self._running_worker(entry)
+        entry.pinned = pin or entry.pinned
+        entry.last_used = time.monotonic()
+        return entry
+
+    async def unload(self, name: ModelName) -> bool:
+        """Unload a model; False when it was not loaded. Raises ConflictError while it writes an answer."""
+        entry = self._entries.get(name)
+        if entry is None or not entry.running:
+            return False
+        if not entry.idle:
+            raise ConflictError(f"{name} is writing an answer.", hint="Try again when it is done.")
+        await self._stop(entry)
+        return True
+
+    async def close(self) -> None:
+        """Stop every worker."""
+        if self._reaper:
+            self._reaper.cancel()
+        loading = [entry.loading for entry in self._entries.values() if entry.loading and not entry.loading.done()]
+        for task in loading:
+            task.cancel()
+        await asyncio.gather(*loading, return_exceptions=True)
+        await asyncio.gather(*(self._stop(entry) for entry in self._entries.values()))
+
+    def _entry(self, model: InstalledModel) -> LoadedModel:
+        if self._reaper is None:
+            self._reaper = asyncio.create_task(self._reap())
+        entry = self._entries.get(model.name)
+        if entry is None or (entry.model.digest != model.digest and entry.idle and not entry.running):
+            options = load_options(model, self._settings)
+            entry = LoadedModel(
+                model,
+                choose_engine(model, self._settings, self._store.database),
+                options,
+                estimate(model.size, model.facts, options),
+                asyncio.Semaphore(options.parallel),
+            )
+            self._entries[model.name] = entry
+        return entry
+
+    async def _running_worker(self, entry: LoadedModel) -> Worker:
+        """The entry's worker, loaded first when there is none. A caller that gives up does not stop the load."""
+        if entry.worker and entry.worker.alive:
+            return entry.worker
+        if entry.loading is None or entry.loading.done():
+            entry.loading = asyncio.create_task(self._load(entry))
+            entry.loading.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(entry.loading)
+
+    async def _load(self, entry: LoadedModel) -> Worker:
+        if entry.worker:
+            self.crashes += 1
+            await entry.worker.stop()
+            entry.worker = None
+        async with self._reserving:
+            await self._make_room(entry)
+            entry.reserved = True
+        try:
+            entry.worker = await self._start(entry)
+        finally:
+            entry.reserved = False
+        entry.last_used = time.monotonic()
+        self.loads += 1
+        return entry.worker
+
+    async def _start(self, entry: LoadedModel) -> Worker:
+        model = entry.model
+        path = await asyncio.to_thread(self._verified_path, model)
+        name = f"{model.name.name}:{model.name.tag}"
+        socket = self._paths.run / f"w-{hashlib.sha256(name.encode()).hexdigest()[:12]}.sock"
+        log = self._paths.logs / f"{name.replace(':', '_')}.log"
+        file = ModelFile(model.name, path, model.format)
+        command = ENGINES.get(entry.engine).command(file, entry.options, socket, self._settings)
+        return await Worker.start(str(model.name), command, socket, log, self._settings.load_timeout)
+
+    def _verified_path(self, model: InstalledModel) -> Path:
+        with Store.open(self._paths) as store:  # SQLite connections belong to their thread
+            return store.verified_file(model)
+
+    async def _make_room(self, entry: LoadedModel) -> None:
+        """Unload least recently used models until `entry` fits the budget and the machine."""
+        need = entry.need.total
+        if need > self.budget:
+            raise _does_not_fit(entry, f"the budget is {format_bytes(self.budget)}")
+        while self._used(but=entry) + need > self.budget or need > self._available_memory():
+            victims = [e for e in self._entries.values() if e.running and e.idle and not e.pinned and e is not entry]
+            if victims:
+                await self._stop(min(victims, key=lambda e: e.last_used))
+                continue
+            if any(not e.idle for e in self._entries.values() if e is not entry):
+                raise BusyError(
+                    f"{entry.model.name} needs {format_bytes(need)}, and the loaded models are all in use.",
+                    hint="Try again when one of them is idle.",
+                    retry_after=5,
+                )
+            free = format_bytes(min(self.budget - self._used(but=entry), self._available_memory()))
+            raise _does_not_fit(entry, f"{free} are free")
+
+    def _used(self, but: LoadedModel) -> int:
+        return sum(e.need.total for e in self._entries.values() if (e.running or e.reserved) and e is not but)
+
+    async def _stop(self, entry: LoadedModel) -> None:
+        worker, entry.worker, entry.pinned = entry.worker, None, False
+        if worker:
+            await worker.stop()
+
+    async def _reap(self) -> None:
+        """Unload models idle for longer than the keep-alive."""
+        while True:
+            await asyncio.sleep(REAP_EVERY)
+            limit = time.monotonic() - self._settings.keep_alive
+            for entry in list(self._entries.values()):
+                too_long = self._settings.keep_alive and entry.last_used < limit
+                if too_long and entry.running and entry.idle and not entry.pinned:
+                    await self._stop(entry)
+
+
+def _does_not_fit(entry: LoadedModel, room: str) -> MemoryBudgetError:
+    need, options = entry.need, entry.options
+    return MemoryBudgetError(
+        f"{entry.model.name} needs about {format_bytes(need.total)} with {options.parallel} answers of "
+        f"{options.context} tokens ({format_bytes(need.weights)} weights, {format_bytes(need.cache)} cache); {room}.",
+        hint="Set a smaller context, fewer parallel answers or a larger memory_budget (docs/settings.md).",
+    )

@@ -1,0 +1,115 @@
+"""Adding model files to the store, and what a model file says of itself."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from pantry.client.connection import ServiceConnection
+from pantry.core.errors import BadFileError, ServiceUnavailableError, UsageError
+from pantry.core.paths import Paths
+from pantry.core.refs import ModelName
+from pantry.formats.gguf import GGUFHeader, LongArray, read_header
+from pantry.store.blobs import Progress
+from pantry.store.models import InstalledModel, Store
+
+LONGEST_FACT = 400  # characters of a text from a model file that are kept
+
+
+def add_model(
+    store: Store,
+    file: Path,
+    name: ModelName | None = None,
+    *,
+    source: str | None = None,
+    progress: Progress | None = None,
+) -> InstalledModel:
+    """Check a model file and copy it into the store, by default under its file name.
+
+    Raises BadFileError when it is damaged or no model Pantry can run, StorageError when it cannot be read or stored,
+    ConflictError when the name is taken by another model.
+    """
+    kind, facts = inspect_file(file)
+    chosen = name or name_from_file(file)
+    return store.add(chosen, file, format=kind, source=source or str(file.absolute()), facts=facts, progress=progress)
+
+
+def inspect_file(file: Path) -> tuple[str, dict[str, Any]]:
+    """The format of a model file and the facts in its header. Raises BadFileError for anything Pantry cannot run."""
+    if file.suffix == ".echo":
+        return "echo", _echo_facts(file)
+    return "gguf", gguf_facts(read_header(file))
+
+
+def gguf_facts(header: GGUFHeader) -> dict[str, Any]:
+    """The facts of a GGUF header that listing, selection and memory estimates use."""
+    tokens = header.metadata.get("tokenizer.ggml.tokens")
+    vocabulary = tokens.count if isinstance(tokens, LongArray) else len(tokens) if isinstance(tokens, list) else 0
+    facts = {
+        "architecture": header.architecture,
+        "title": header.name,
+        "parameters": header.parameters,
+        "quantisation": header.quantisation,
+        "context": header.context_length,
+        "licence": header.text("general.license"),
+        "description": header.text("general.description"),
+        "chat": header.chat_template is not None,
+        "vocabulary": vocabulary,
+        "width": header.number("embedding_length") or 0,
+        "kv_bytes_per_token": header.kv_cache_bytes(1),
+    }
+    if not header.tensors:
+        raise BadFileError("The file holds no tensors: it is a vocabulary, not a model.")
+    return {key: value[:LONGEST_FACT] if isinstance(value, str) else value for key, value in facts.items()}
+
+
+def name_from_file(file: Path) -> ModelName:
+    """A model name from a file name: `Qwen3-0.6B-Q8_0.gguf` becomes `qwen3-0.6b-q8_0`."""
+    text = re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-._")
+    if not text:
+        raise UsageError(f"{file.name!r} gives no model name.", hint="Give one with --name.")
+    return ModelName.parse(re.sub(r"\.{2,}", ".", text)[:128].strip("-._"))
+
+
+def _echo_facts(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except (ValueError, OSError) as error:
+        raise BadFileError(f"{file.name} is not an echo model: {error}") from None
+    if not isinstance(content, dict):
+        raise BadFileError(f"{file.name} is not an echo model: expected a JSON object.")
+    return {"architecture": "echo", "context": content.get("context", 512), "chat": True}
+
+
+def installed_models(paths: Paths) -> list[InstalledModel]:
+    """All installed models by name."""
+    with Store.open(paths) as store:
+        return store.list()
+
+
+def installed_model(paths: Paths, name: str) -> InstalledModel:
+    """The model of that name. Raises ModelNotFoundError with the nearest name."""
+    with Store.open(paths) as store:
+        return store.get(ModelName.parse(name))
+
+
+def model_path(paths: Paths, name: str) -> Path:
+    """The path of a model's file, its digest checked. Raises ModelNotFoundError or VerificationError."""
+    with Store.open(paths) as store:
+        return store.verified_file(store.get(ModelName.parse(name)))
+
+
+def remove_model(paths: Paths, name: str) -> int:
+    """Unload a model if a service runs, forget it, and delete its file unless another uses it; the bytes freed.
+
+    Raises ModelNotFoundError, or ConflictError while the model writes an answer.
+    """
+    parsed = ModelName.parse(name)
+    with Store.open(paths) as store:
+        store.get(parsed)
+        with contextlib.suppress(ServiceUnavailableError):
+            ServiceConnection(paths).post("/admin/unload", {"model": str(parsed)})
+        return store.remove(parsed)

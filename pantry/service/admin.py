@@ -1,0 +1,68 @@
+"""What the owner's command line asks: what is loaded, load, unload."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from aiohttp import web
+
+from pantry.core.errors import UsageError
+from pantry.core.refs import ModelName
+from pantry.engines.pool import LoadedModel
+from pantry.service.gateway import GATEWAY, Gateway, read_json
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/admin/loaded")
+async def loaded(request: web.Request) -> web.Response:
+    """The loaded models with their worker, memory and time left."""
+    gateway = request.app[GATEWAY]
+    rows = [loaded_object(gateway, entry) for entry in gateway.pool.loaded()]
+    return web.json_response({"loaded": rows, "budget": gateway.pool.budget})
+
+
+@routes.post("/admin/load")
+async def load(request: web.Request) -> web.Response:
+    """Load a model, `{"model": NAME, "pin": true}` for good."""
+    gateway = request.app[GATEWAY]
+    name, body = await _named(request, gateway)
+    entry = await gateway.pool.load(gateway.model(str(name)), pin=bool(body.get("pin")))
+    return web.json_response(loaded_object(gateway, entry))
+
+
+@routes.post("/admin/unload")
+async def unload(request: web.Request) -> web.Response:
+    """Unload a model, `{"model": NAME}`."""
+    gateway = request.app[GATEWAY]
+    name, _ = await _named(request, gateway)
+    return web.json_response({"model": str(name), "unloaded": await gateway.pool.unload(name)})
+
+
+async def _named(request: web.Request, gateway: Gateway) -> tuple[ModelName, dict[str, Any]]:
+    body = await read_json(request, gateway.settings)
+    if not isinstance(body, dict) or not isinstance(body.get("model"), str):
+        raise UsageError('Expected a JSON object like {"model": "starter"}.')
+    return ModelName.parse(body["model"]), body
+
+
+def loaded_object(gateway: Gateway, entry: LoadedModel) -> dict[str, Any]:
+    """A loaded model for `pantry ps`. Times are seconds, memory bytes."""
+    keep = gateway.settings.keep_alive
+    left = keep - (time.monotonic() - entry.last_used) if keep and not entry.pinned and entry.idle else None
+    return {
+        "name": str(entry.model.name),
+        "digest": str(entry.model.digest),
+        "engine": entry.engine,
+        "context": entry.options.context,
+        "parallel": entry.options.parallel,
+        "threads": entry.options.threads,
+        "active": entry.active,
+        "waiting": entry.waiting,
+        "pinned": entry.pinned,
+        "estimated_memory": entry.need.total,
+        "memory": entry.worker.memory() if entry.worker else 0,
+        "pid": entry.worker.pid if entry.worker else None,
+        "unloads_in": max(0.0, left) if left is not None else None,
+    }

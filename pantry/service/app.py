@@ -1,0 +1,78 @@
+"""The HTTP application: the surfaces, the guard before them, and the one place where errors become responses."""
+
+from __future__ import annotations
+
+import logging
+
+from aiohttp import web
+
+from pantry.core.errors import BusyError, NotFoundError, PantryError, UnauthorisedError, UsageError, did_you_mean
+from pantry.service import admin, health, openai
+from pantry.service.gateway import GATEWAY, Gateway, error_object
+from pantry.service.guard import Handler, allow_origin, guard
+
+log = logging.getLogger("pantry.service")
+SURFACES = (health, openai, admin)
+_CLIENT_LEFT = 499
+"""The status counted for a client that left before its answer (nginx's number; it is never sent)."""
+
+
+def build_app(gateway: Gateway) -> web.Application:
+    """The application around one gateway."""
+    app = web.Application(middlewares=[errors, guard], client_max_size=gateway.settings.max_body)
+    app[GATEWAY] = gateway
+    for surface in SURFACES:
+        app.router.add_routes(surface.routes)
+    app.on_response_prepare.append(allow_origin)
+    return app
+
+
+@web.middleware
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every error into a JSON response and count the request."""
+    status = _CLIENT_LEFT
+    try:
+        response = await _respond(request, handler)
+        status = response.status
+        return response
+    finally:
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource else "unknown"
+        request.app[GATEWAY].metrics.requests.labels(route, str(status)).inc()
+
+
+async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except PantryError as error:
+        return error_response(error)
+    except web.HTTPException as error:
+        return error_response(_routing_error(request, error))
+    except ConnectionResetError:
+        log.debug("the client of %s left", request.path)
+        raise
+    except Exception:
+        log.exception("a fault while handling %s %s", request.method, request.path)
+        return error_response(PantryError("A fault in Pantry itself; the service's log says where."))
+
+
+def error_response(error: PantryError) -> web.Response:
+    """An error as a JSON response with its status and headers."""
+    headers = {}
+    if isinstance(error, BusyError):
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, UnauthorisedError):
+        headers["WWW-Authenticate"] = "Bearer"
+    return web.json_response({"error": error_object(error)}, status=error.status, headers=headers)
+
+
+def _routing_error(request: web.Request, error: web.HTTPException) -> PantryError:
+    if error.status == 404:
+        known = {route.resource.canonical for route in request.app.router.routes() if route.resource}
+        return NotFoundError(f"There is no route {request.path!r}.", hint=did_you_mean(request.path, known))
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        wrong = UsageError(f"{request.path} does not answer {error.method}.", hint=f"Allowed: {allowed}.")
+        wrong.status = 405
+        return wrong
+    return UsageError(error.reason)

@@ -1,0 +1,126 @@
+"""Who may call: the owner over the Unix socket, holders of a key over TCP, and no web page that was not allowed."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import struct
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from pantry.core.errors import ForbiddenError, UnauthorisedError
+from pantry.core.settings import Settings
+from pantry.service.gateway import GATEWAY
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+"""Routes that need no key."""
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_PEER = struct.Struct("3i")  # pid, uid, gid: struct ucred of Linux
+
+
+@web.middleware
+async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let a request through or raise ForbiddenError or UnauthorisedError."""
+    gateway = request.app[GATEWAY]
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError("the client left")
+    sock = transport.get_extra_info("socket")
+    if sock.family == socket.AF_UNIX:
+        _check_peer(sock)
+        return await handler(request)
+    check_host(request.headers.get("Host"), gateway.settings, str(transport.get_extra_info("sockname")[0]))
+    check_origin(request.headers.get("Origin"), request.headers.get("Host"), gateway.settings)
+    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+        return web.Response(status=204)
+    if request.path not in OPEN_PATHS and gateway.settings.require_key:
+        key = gateway.keys.find(bearer(request.headers.get("Authorization")))
+        if key is None:
+            raise UnauthorisedError("This key is unknown or was revoked.", hint="See: pantry env")
+    return await handler(request)
+
+
+async def allow_origin(request: web.Request, response: web.StreamResponse) -> None:
+    """Tell the browser that an allowed origin may read the answer."""
+    origin = request.headers.get("Origin")
+    if origin and origin in request.app[GATEWAY].settings.allowed_origins:
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type"
+        response.headers["Access-Control-Allow-Methods"] = "GET, POST"
+        response.headers["Vary"] = "Origin"
+
+
+def bearer(header: str | None) -> str:
+    """The key in an Authorization header. Raises UnauthorisedError when there is none."""
+    scheme, _, key = (header or "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise UnauthorisedError(
+            "A key is needed: send it as 'Authorization: Bearer <key>'.", hint="pantry env prints the key to use."
+        )
+    return key.strip()
+
+
+def check_host(header: str | None, settings: Settings, listening_on: str) -> None:
+    """Refuse a Host that is not ours: a page whose name was pointed at this machine (DNS rebinding) sends its own."""
+    name = hostname(header)
+    if name in _LOOPBACK_NAMES or name == settings.host or name in settings.allowed_hosts:
+        return
+    if _is_address(name) and name == listening_on:
+        return
+    raise ForbiddenError(
+        f"The Host {header!r} is not one of this service.", hint="Allow it with the setting allowed_hosts."
+    )
+
+
+def check_origin(origin: str | None, host: str | None, settings: Settings) -> None:
+    """Refuse calls from web pages of other origins. Programs send no Origin."""
+    if origin is None or origin in settings.allowed_origins:
+        return
+    if host and urlsplit(origin).netloc == host and urlsplit(origin).scheme in ("http", "https"):
+        return
+    raise ForbiddenError(
+        f"Pages of {origin!r} may not call this service.", hint="Allow them with the setting allowed_origins."
+    )
+
+
+def hostname(header: str | None) -> str:
+    """The host name in a Host header, without port and brackets, lower case; empty when it makes no sense."""
+    try:
+        return (urlsplit(f"//{header or ''}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a service that listens on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_peer(sock: Any) -> None:
+    """Only the owner may use the Unix socket. Its folder is closed to others; this holds when that is changed, too."""
+    if sys.platform != "linux":
+        return
+    with socket.socket(fileno=os.dup(sock.fileno())) as duplicate:
+        credentials = duplicate.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+    _, uid, _ = _PEER.unpack(credentials)
+    if uid != os.getuid():
+        raise ForbiddenError("This socket belongs to another user.", hint="Use the TCP address with a key.")

@@ -1,0 +1,177 @@
+"""The life of the service process: one for each home, listening on TCP and a Unix socket, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import psutil
+from aiohttp import web
+
+from pantry import __version__
+from pantry.client.discovery import ServiceInfo, read_service_info
+from pantry.core.errors import ConflictError, ServiceUnavailableError, StorageError, UsageError
+from pantry.core.files import storage_errors, write_atomically
+from pantry.core.paths import Paths, make_private
+from pantry.core.settings import PORT_TRIES, Settings
+from pantry.engines.pool import Pool
+from pantry.service.app import build_app
+from pantry.service.gateway import Gateway
+from pantry.service.guard import is_loopback
+from pantry.service.metrics import Metrics
+from pantry.store.keys import Keys
+from pantry.store.models import Store
+
+log = logging.getLogger("pantry.service")
+SHUTDOWN_GRACE = 2.0  # seconds that answers being written have to end
+BACKLOG = 1024
+
+
+def run_service(settings: Settings, paths: Paths, on_ready: Callable[[ServiceInfo], None]) -> None:
+    """Run the service until SIGINT or SIGTERM.
+
+    `on_ready` is told the address once requests are taken. Raises ConflictError when a service of this home runs
+    already, ServiceUnavailableError when no port is free, UsageError for an address that would be open to all.
+    """
+    if not is_loopback(settings.host) and not settings.require_key:
+        raise UsageError(
+            f"{settings.host} can be reached from other machines, and require_key is off.",
+            hint="Turn require_key on, or listen on 127.0.0.1.",
+        )
+    import uvloop
+
+    make_private(paths.run)
+    with _only_service(paths), Store.open(paths) as store:
+        _end_leftovers(paths)
+        store.blobs.clean_unfinished()
+        keys = Keys(store.database)
+        _ensure_owner_key(keys, paths)
+        uvloop.run(_serve(settings, paths, store, keys, on_ready))
+
+
+async def _serve(
+    settings: Settings, paths: Paths, store: Store, keys: Keys, on_ready: Callable[[ServiceInfo], None]
+) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    pool = Pool(store, settings, paths)
+    gateway = Gateway(settings, store, keys, pool, Metrics(), stopping)
+    async with _listening(gateway, paths) as port:
+        info = ServiceInfo(os.getpid(), settings.host, port, str(paths.socket), __version__, time.time())
+        write_atomically(paths.service_file, json.dumps(info.__dict__).encode(), mode=0o600)
+        on_ready(info)
+        log.info("listening on %s port %s and %s", settings.host, port, paths.socket)
+        try:
+            await stopping.wait()
+        finally:
+            paths.service_file.unlink(missing_ok=True)
+    log.info("stopped")
+
+
+@contextlib.asynccontextmanager
+async def _listening(gateway: Gateway, paths: Paths) -> AsyncIterator[int]:
+    """Listen on the first free port and on the Unix socket; the port. Stops the workers at the end."""
+    runner = web.AppRunner(
+        build_app(gateway), handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_GRACE
+    )
+    await runner.setup()
+    try:
+        tcp = _bind(gateway.settings.host, gateway.settings.port)
+        await web.SockSite(runner, tcp, backlog=BACKLOG).start()
+        paths.socket.unlink(missing_ok=True)
+        unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        unix.bind(str(paths.socket))
+        paths.socket.chmod(0o600)
+        await web.SockSite(runner, unix, backlog=BACKLOG).start()
+        yield int(tcp.getsockname()[1])
+    finally:
+        await runner.cleanup()
+        await gateway.pool.close()
+        paths.socket.unlink(missing_ok=True)
+
+
+def _bind(host: str, first: int) -> socket.socket:
+    """A socket bound to the first free port from `first` up. Raises ServiceUnavailableError."""
+    for port in range(first, min(first + PORT_TRIES, 65536)):
+        family, kind, proto, _, address = _resolve(host, port)
+        sock = socket.socket(family, kind, proto)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+            sock.listen(BACKLOG)
+        except OSError as error:
+            sock.close()
+            if error.errno == errno.EADDRINUSE:
+                continue
+            raise ServiceUnavailableError(f"Cannot listen on {host} port {port}: {error.strerror}.") from None
+        return sock
+    raise ServiceUnavailableError(
+        f"The ports {first} to {first + PORT_TRIES - 1} of {host} are all taken.", hint="Choose another with --port."
+    )
+
+
+def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[object, ...]]:
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise UsageError(f"The address {host!r} is not known: {error.strerror}.") from None
+
+
+@contextlib.contextmanager
+def _only_service(paths: Paths) -> Iterator[None]:
+    """Hold the lock of this home. The kernel frees it when the process ends, however it ends."""
+    with storage_errors("Starting the service"):
+        descriptor = os.open(paths.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            info = read_service_info(paths)
+            where = f" on port {info.port} (process {info.pid})" if info else ""
+            raise ConflictError(f"Pantry runs already{where}.", hint="See: pantry status") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _end_leftovers(paths: Paths) -> None:
+    """End workers of a service that was killed, and remove their sockets.
+
+    The kernel ends them where it can (Linux); this is for other systems, and for a worker that was just being started.
+    """
+    run = str(paths.run)
+    for process in psutil.process_iter(["cmdline", "pid"]):
+        words = process.info["cmdline"] or []
+        if any("pantry.engines._" in word for word in words) and any(f"{run}/w-" in word for word in words):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+    for left in Path(paths.run).glob("w-*.sock"):
+        left.unlink(missing_ok=True)
+
+
+def _ensure_owner_key(keys: Keys, paths: Paths) -> None:
+    """Make the owner's key at the first start, or again when its file is gone or no longer works."""
+    file = paths.key_file
+    with storage_errors(f"Reading {file}"):
+        if file.exists():
+            file.chmod(0o600)
+            if keys.find(file.read_text().strip()):
+                return
+    key, text = keys.create("owner")
+    try:
+        write_atomically(file, f"{text}\n".encode(), mode=0o600)
+    except StorageError:
+        keys.revoke(key.id)
+        raise
