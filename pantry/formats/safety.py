@@ -1,0 +1,101 @@
+"""Is this file safe to open? One scan for every format Pantry meets; nothing is loaded, rendered or run."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from pantry.core.errors import BadFileError
+from pantry.core.files import storage_errors
+from pantry.formats import gguf, safetensors
+from pantry.formats.chat_template import check_template
+from pantry.formats.pickle import SUFFIXES, looks_like_pickle, scan_pickle
+from pantry.formats.verdict import FormatVerdict, SafetyFinding
+
+PICKLE_SUFFIXES = (*SUFFIXES, ".bin", ".pt", ".pth", ".ckpt", ".joblib")
+MAX_TEXT = 50_000_000  # bytes of a JSON or template file that are read
+_HARMLESS = (".md", ".txt", ".toml", ".yaml", ".model", ".vocab", ".merges", ".gitattributes", ".lock")
+
+
+def scan(path: Path) -> FormatVerdict:
+    """Scan one file by what it begins with, then by its name. Damage is a refusal; an unknown format is `unknown`.
+
+    Raises StorageError when the file cannot be read.
+    """
+    with storage_errors(f"Reading {path.name}"), path.open("rb") as file:
+        start = file.read(16)
+    try:
+        return _scan(path, start)
+    except BadFileError as error:
+        return FormatVerdict(path.suffix.lstrip(".") or "file", (SafetyFinding("refused", error.message),))
+
+
+def scan_folder(folder: Path) -> Iterator[tuple[Path, FormatVerdict]]:
+    """Scan every file under `folder`, in order of their paths."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield path, scan(path)
+
+
+def scan_gguf(header: gguf.GGUFHeader) -> FormatVerdict:
+    """What the header of a GGUF file carries beside numbers: its chat templates."""
+    findings = []
+    for key, value in header.metadata.items():
+        if key.startswith("tokenizer.chat_template") and isinstance(value, str):
+            findings += [_within(key, finding) for finding in check_template(value)]
+    return FormatVerdict("gguf", tuple(findings))
+
+
+def _scan(path: Path, start: bytes) -> FormatVerdict:
+    suffix = path.suffix.lower()
+    if start.startswith(gguf.MAGIC):
+        return scan_gguf(gguf.read_header(path))
+    if looks_like_pickle(start) or suffix in SUFFIXES or (suffix in PICKLE_SUFFIXES and not _is_other(start)):
+        return scan_pickle(path)
+    if start.startswith(b"PK") and zipfile.is_zipfile(path):
+        return scan_pickle(path)
+    if suffix == ".safetensors" or start[8:9] == b"{":
+        safetensors.read_header(path)
+        return FormatVerdict("safetensors")
+    if suffix == ".json":
+        return FormatVerdict("json", tuple(_json_templates(path)))
+    if suffix in (".jinja", ".j2"):
+        return FormatVerdict("chat template", check_template(_text(path)))
+    if suffix in _HARMLESS:
+        return FormatVerdict("text")
+    return FormatVerdict("unknown", (SafetyFinding("unknown", "a format that Pantry cannot judge"),))
+
+
+def _is_other(start: bytes) -> bool:
+    return start.startswith(b"PK") or start[8:9] == b"{"
+
+
+def _json_templates(path: Path) -> Iterator[SafetyFinding]:
+    try:
+        document = json.loads(_text(path))
+    except (ValueError, RecursionError) as error:
+        raise BadFileError(f"{path.name} is not valid JSON: {error}.") from None
+    found = document.get("chat_template") if isinstance(document, dict) else None
+    named = found if isinstance(found, list) else [{"name": "default", "template": found}]
+    for each in named:
+        template = each.get("template") if isinstance(each, dict) else None
+        if isinstance(template, str):
+            for finding in check_template(template):
+                yield _within("chat_template", finding)
+
+
+def _text(path: Path) -> str:
+    with storage_errors(f"Reading {path.name}"), path.open("rb") as file:
+        content = file.read(MAX_TEXT + 1)
+    if len(content) > MAX_TEXT:
+        raise BadFileError(f"{path.name} is larger than {MAX_TEXT} bytes.")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise BadFileError(f"{path.name} is not UTF-8 text: {error}.") from None
+
+
+def _within(key: str, finding: SafetyFinding) -> SafetyFinding:
+    return SafetyFinding(finding.level, finding.what, f"{key}, {finding.where}" if finding.where else key)
