@@ -14,7 +14,7 @@ from pantry.service.guard import Handler, allow_origin, guard
 log = logging.getLogger("pantry.service")
 SURFACES = (health, openai, admin)
 _CLIENT_LEFT = 499
-"""The status counted for a client that left before its answer (nginx's number; it is never sent)."""
+"""The status counted for a client that left before its answer (nginx's number; nobody is there to read it)."""
 
 
 def build_app(gateway: Gateway) -> web.Application:
@@ -50,7 +50,7 @@ async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse
         return error_response(_routing_error(request, error))
     except ConnectionResetError:
         log.debug("the client of %s left", request.path)
-        raise
+        return web.Response(status=_CLIENT_LEFT)
     except Exception:
         log.exception("a fault while handling %s %s", request.method, request.path)
         return error_response(PantryError("A fault in Pantry itself; the service's log says where."))

@@ -122,13 +122,16 @@ class Gateway:
 
 async def read_json(request: web.Request, settings: Settings) -> Any:
     """The JSON body of a request. Raises TooLargeError, or UsageError when it does not come in time or parse."""
+    too_large = TooLargeError(f"The request body is over {settings.max_body} bytes.")
+    if (request.content_length or 0) > settings.max_body:
+        raise too_large
     try:
         async with asyncio.timeout(settings.body_timeout):
             raw = await request.read()
     except TimeoutError:
         raise UsageError(f"The request body did not come within {settings.body_timeout:.0f} seconds.") from None
     except web.HTTPRequestEntityTooLarge:
-        raise TooLargeError(f"The request body is over {settings.max_body} bytes.") from None
+        raise too_large from None
     try:
         return json.loads(raw)
     except (ValueError, RecursionError) as error:

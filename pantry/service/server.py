@@ -33,7 +33,7 @@ from pantry.store.keys import Keys
 from pantry.store.models import Store
 
 log = logging.getLogger("pantry.service")
-SHUTDOWN_GRACE = 2.0  # seconds that answers being written have to end
+SHUTDOWN_GRACE = 0.5  # seconds that answers being written have to end
 BACKLOG = 1024
 
 
