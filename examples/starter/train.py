@@ -1,0 +1,216 @@
+"""Train the starter model: `python -m examples.starter.train --minutes 65`.
+
+The schedule is a time budget: warm-up, a stable rate, and a linear decay over the last fifth of the
+minutes, so that the run ends when the time does. A checkpoint is written every few minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import tokenizer as tok
+from .model import Llama, Shape
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum with orthogonalised updates for matrices (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon)."""
+
+    def __init__(
+        self, parameters: list[torch.nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.05
+    ) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                buffer = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+                buffer.lerp_(parameter.grad, 1 - group["momentum"])
+                update = orthogonalise(parameter.grad.lerp(buffer, group["momentum"]))
+                scale = 0.2 * math.sqrt(max(parameter.shape))
+                parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
+
+
+def orthogonalise(matrix: Tensor) -> Tensor:
+    """Five quintic Newton-Schulz steps towards the nearest orthogonal matrix."""
+    x = matrix.bfloat16()
+    wide = x.shape[0] <= x.shape[1]
+    x = x if wide else x.T
+    x = x / (x.norm() + 1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return (x if wide else x.T).to(matrix.dtype)
+
+
+def rate(done: float) -> float:
+    """Share of the peak learning rate after the share `done` of the time: up, stable, down."""
+    return min(1.0, done / 0.01 + 0.02, max((1.0 - done) / 0.2, 0.0))
+
+
+def losses(model: Llama, ids: Tensor, own: Tensor, generator: torch.Generator) -> Tensor:
+    """Losses on the model's own words, and on a random tenth of the other tokens (padding always apart).
+
+    The output layer is only computed where a loss is taken, which saves half of its work.
+    """
+    inputs, targets, wanted = ids[:, :-1], ids[:, 1:], own[:, 1:]
+    chance = torch.rand(wanted.shape, generator=generator).to(wanted.device) < tok.PROMPT_WEIGHT
+    wanted = wanted | (chance & (targets != 0))
+    logits = F.linear(model.hidden_states(inputs)[wanted], model.embedding.weight)
+    return F.cross_entropy(logits.float(), targets[wanted], reduction="none")
+
+
+def groups(corpus: tok.Corpus, documents: np.ndarray, limit: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The documents by length, in padded groups of at most `limit` places: attention stays short, padding small."""
+    sizes = corpus.starts[documents + 1] - corpus.starts[documents]
+    documents, sizes = documents[np.argsort(-sizes)], -np.sort(-sizes)
+    at = 0
+    while at < len(documents):
+        count = max(1, limit // int(sizes[at]))
+        ids, own = corpus.padded(documents[at : at + count])
+        yield torch.from_numpy(ids), torch.from_numpy(own)
+        at += count
+
+
+def prepare(folder: Path, vocab: int, length: int) -> tok.Corpus:
+    """Tokenizer and tokens in `folder`, made from train.jsonl when they are not there yet."""
+    encoded, saved = folder / "train.npz", folder / "tokenizer.json"
+    if not encoded.exists():
+        tokenizer = tok.train(
+            (d for at, d in enumerate(tok.read_documents(folder / "train.jsonl")) if at % 4 == 0), vocab
+        )
+        tokenizer.save(str(saved))
+        tok.encode_corpus(tokenizer, tok.read_documents(folder / "train.jsonl"), length).save(folder / "train.part.npz")
+        (folder / "train.part.npz").replace(encoded)
+    return tok.Corpus.load(encoded)
+
+
+def save(model: Llama, folder: Path, state: dict[str, float]) -> None:
+    """Checkpoint by atomic rename: readers never see half a file."""
+    part = folder / "model.part"
+    torch.save({"shape": asdict(model.shape), "weights": model.state_dict(), "state": state}, part)
+    part.replace(folder / "model.pt")
+    (folder / "training.json").write_text(json.dumps(state, indent=1))
+
+
+def optimisers(model: Llama, peak: float) -> list[torch.optim.Optimizer]:
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embedding" not in n]
+    others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embedding" in n]
+    built = [Muon(matrices, peak), torch.optim.AdamW(others, lr=peak, betas=(0.9, 0.98), weight_decay=0.0)]
+    for optimiser in built:
+        for group in optimiser.param_groups:
+            group["peak"] = group["lr"]
+    return built
+
+
+def run(options: argparse.Namespace) -> None:
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    device = options.device
+    corpus = prepare(options.folder, options.vocab, options.length)
+    model = Llama(
+        Shape(
+            vocab=options.vocab,
+            width=options.width,
+            layers=options.layers,
+            heads=options.heads,
+            kv_heads=options.kv_heads,
+            hidden=options.hidden,
+            context=options.length,
+        )
+    ).to(device)
+    built = optimisers(model, options.lr)
+    generator = torch.Generator().manual_seed(options.seed)
+    print(
+        f"{model.parameter_count() / 1e6:.2f} M parameters, {len(corpus.tokens) / 1e6:.2f} M tokens, "
+        f"{int(corpus.own.sum()) / 1e6:.2f} M own, {len(corpus.starts) - 1} documents",
+        flush=True,
+    )
+    started = saved = printed = time.monotonic()
+    seen, step, order, mean = 0, 0, np.empty(0, np.int64), 0.0
+    shuffle = np.random.default_rng(options.seed)
+    while (done := (time.monotonic() - started) / (options.minutes * 60)) < 1 and (
+        not options.steps or step < options.steps
+    ):
+        if len(order) < options.documents:
+            order = shuffle.permutation(len(corpus.starts) - 1)
+        batch, order = order[: options.documents], order[options.documents :]
+        own_words = sum(int(corpus.own[corpus.starts[d] : corpus.starts[d + 1]].sum()) for d in batch)
+        loss, count = 0.0, 0
+        for ids, own in groups(corpus, batch, options.places):
+            with torch.autocast(device, dtype=torch.bfloat16):
+                part = losses(model, ids.to(device), own.to(device), generator)
+            (part.sum() / own_words).backward()
+            loss, count, seen = loss + float(part.detach().sum()), count + part.numel(), seen + int((ids != 0).sum())
+        loss /= count
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimiser in built:
+            for group in optimiser.param_groups:
+                group["lr"] = group["peak"] * rate(done)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        step += 1
+        mean = loss if step == 1 else 0.98 * mean + 0.02 * loss
+        now = time.monotonic()
+        if now - printed > 15:
+            printed = now
+            print(
+                f"{(now - started) / 60:6.1f} min  step {step}  loss {mean:.4f}  {seen / (now - started):.0f} tok/s",
+                flush=True,
+            )
+        if now - saved > options.save_every * 60:
+            saved = now
+            save(model, options.folder, _state(step, seen, now - started, mean, options))
+    save(model, options.folder, _state(step, seen, time.monotonic() - started, mean, options))
+
+
+def _state(step: int, seen: int, seconds: float, loss: float, options: argparse.Namespace) -> dict[str, float]:
+    return {
+        "steps": step,
+        "tokens": seen,
+        "minutes": round(seconds / 60, 1),
+        "loss": round(loss, 4),
+        "threads": options.threads,
+        "budget_minutes": options.minutes,
+        "parameters_vocab": options.vocab,
+    }
+
+
+def main() -> None:
+    gpu = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("build/starter"))
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--steps", type=int, default=0, help="stop after this many steps (0: only the time counts)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cuda" if gpu else "cpu")
+    parser.add_argument("--documents", type=int, default=256 if gpu else 32, help="documents of a step")
+    parser.add_argument(
+        "--places", type=int, default=32768 if gpu else 1536, help="token places of one group of documents"
+    )
+    parser.add_argument("--length", type=int, default=512)
+    parser.add_argument("--vocab", type=int, default=4096)
+    parser.add_argument("--width", type=int, default=384 if gpu else 256)
+    parser.add_argument("--layers", type=int, default=8 if gpu else 6)
+    parser.add_argument("--heads", type=int, default=6 if gpu else 4)
+    parser.add_argument("--kv-heads", type=int, default=2)
+    parser.add_argument("--hidden", type=int, default=1024 if gpu else 704)
+    parser.add_argument("--lr", type=float, default=0.004)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--save-every", type=float, default=3.0, help="minutes between checkpoints")
+    run(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
