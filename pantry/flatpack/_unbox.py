@@ -1,0 +1,61 @@
+"""Unboxing to disk: into a fresh folder beside the target, which takes the target's name when all is checked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from pantry.core.errors import ConflictError
+from pantry.core.files import TEMPORARY_PREFIX, storage_errors, sync_folder
+
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | getattr(os, "O_CLOEXEC", 0)
+
+
+@contextlib.contextmanager
+def staged_folder(target: Path) -> Iterator[Path]:
+    """A fresh folder beside `target`; on clean exit synced and renamed to `target`, otherwise removed.
+
+    Raises ConflictError when `target` exists and is not an empty folder, and StorageError.
+    """
+    target = target.absolute()
+    with storage_errors(f"Unboxing to {target}"):
+        if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
+            raise ConflictError(f"{target} is not an empty folder.", hint="Name a folder that does not exist yet.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        stage = target.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+        stage.mkdir()
+        try:
+            yield stage
+            os.sync()
+            stage.replace(target)
+            sync_folder(target.parent)
+        except BaseException:
+            shutil.rmtree(stage, ignore_errors=True)
+            raise
+
+
+class TreeWriter:
+    """Writes new files below a fresh folder. Paths must have passed `pantry.flatpack.names`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = str(root)
+        self._made = {""}
+
+    def write(self, path: str, pieces: Iterator[memoryview] | Iterator[bytes], *, executable: bool) -> None:
+        """Make a file, which must not exist, from the pieces."""
+        folder = path.rpartition("/")[0]
+        if folder not in self._made:
+            Path(self._root, folder).mkdir(parents=True, exist_ok=True)
+            self._made.add(folder)
+        descriptor = os.open(f"{self._root}/{path}", _FLAGS, 0o755 if executable else 0o644)
+        try:
+            for piece in pieces:
+                left = memoryview(piece)
+                while left:
+                    left = left[os.write(descriptor, left) :]
+        finally:
+            os.close(descriptor)

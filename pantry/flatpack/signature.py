@@ -1,0 +1,206 @@
+"""Signing and verifying: the bundle's signatures against the keys this machine trusts, then the bytes against the list.
+
+A verdict says one of four things: trusted; signed, but by nobody trusted for that name; not signed; or bad. Bad is
+never accepted; the two in the middle are as the trust mode says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from pantry.core.errors import BadFileError, NotFoundError, UsageError, VerificationError
+from pantry.core.files import staged_file, storage_errors
+from pantry.flatpack._reader import Reader
+from pantry.flatpack._tail import write_tail
+from pantry.flatpack.bundle import MAX_BUNDLE, Bundle, Signature, load_bundle
+from pantry.flatpack.folder import Progress, check_folder
+from pantry.flatpack.keys import HashSize, PrivateKey, PublicKey
+from pantry.flatpack.names import BUNDLE_NAME, GIT_NAMES
+from pantry.flatpack.statement import Statement, load_statement
+from pantry.flatpack.trust import Trust
+
+State = Literal["trusted", "untrusted", "unsigned", "bad"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome, in one sentence. `ok`: may be used here. `statement` is the SHA-256 (hex) of what was judged."""
+
+    ok: bool
+    state: State
+    sentence: str
+    name: str
+    signer: str | None = None
+    statement: str = ""
+
+    def require(self, bundle: Bundle) -> None:
+        """Raises VerificationError unless this verdict is of that bundle and accepts it."""
+        if self.statement != hashlib.sha256(bundle.payload).hexdigest():
+            raise VerificationError("The verdict is of another flatpack.")
+        if not self.ok:
+            raise VerificationError(self.sentence)
+
+
+def sign(
+    fpk: Path,
+    keys: Sequence[PrivateKey],
+    out: Path | None = None,
+    *,
+    bits: HashSize = 256,
+    progress: Progress | None = None,
+) -> Path:
+    """Sign the flatpack with every key and write it to `out` (else in its place); returns where it is.
+
+    Everything is decoded and checked first: what is signed is what is there. Earlier signatures are replaced. ECDSA
+    comes first, since `model_signing` reads the first entry only. `bits` is the hash of RSA keys. Raises UsageError
+    without a key, BadFileError or VerificationError for a damaged flatpack.
+    """
+    if not keys:
+        raise UsageError("There is no key to sign with.", hint="Make one with: pantry key new NAME")
+    ordered = sorted(keys, key=lambda key: key.public.is_rsa)
+    target = out or fpk
+    with Reader(fpk) as reader:
+        reader.check_contents(progress)
+        bundle = sign_payload(reader.bundle.payload, ordered, bits)
+        with staged_file(target) as file:
+            _copy(reader.descriptor, file, reader.data_size)
+            write_tail(file, reader.statement.frames, bundle)
+    return target
+
+
+def sign_payload(payload: bytes, keys: Sequence[PrivateKey], bits: int = 256) -> Bundle:
+    """A bundle with one signature per key, in that order."""
+    unsigned = Bundle(payload)
+    signatures = tuple(Signature(key.sign(unsigned.signed_bytes, bits), key.public.keyid(bits)) for key in keys)
+    return Bundle(payload, signatures, keys[0].public.hint)
+
+
+def _copy(source: int, target: BinaryIO, size: int) -> None:
+    """Copy the first `size` bytes; within one file system without moving them, where it can."""
+    done = 0
+    if hasattr(os, "copy_file_range"):
+        try:
+            while done < size:
+                step = os.copy_file_range(source, target.fileno(), size - done, done, done)
+                if not step:
+                    break
+                done += step
+        except OSError:
+            done = 0
+    target.seek(done)
+    if done < size:
+        with os.fdopen(os.dup(source), "rb") as rest:
+            rest.seek(done)
+            shutil.copyfileobj(rest, target, 1 << 20)
+            target.truncate(size)
+            target.seek(size)
+
+
+def verify(path: Path, trust: Trust, progress: Progress | None = None) -> Verdict:
+    """Verify a `.fpk` file, or an unboxed folder with `model.sig` in it: signature, trust, and every byte.
+
+    What is wrong with the bytes comes back as a verdict too. Raises NotFoundError or StorageError only.
+    """
+    if not path.exists():
+        raise NotFoundError(f"There is no {path}.")
+    try:
+        if path.is_dir():
+            return _verify_folder(path, trust, progress)
+        with Reader(path) as reader:
+            verdict = judge(reader, trust)
+            if verdict.state != "bad":
+                reader.check(progress)
+            return verdict
+    except BadFileError as error:
+        return Verdict(False, "bad", str(error), path.name)
+
+
+def judge(reader: Reader, trust: Trust) -> Verdict:
+    """Check the signature and its trust, and the manifest; not the rest, which `check` and `unbox` do."""
+    try:
+        named = f"{reader.statement.name} {reader.manifest.version}"
+    except BadFileError as error:
+        return _verdict(reader.bundle, reader.statement.name, trust, "bad", str(error))
+    return judge_bundle(reader.bundle, reader.statement, trust, named)
+
+
+def judge_bundle(bundle: Bundle, statement: Statement, trust: Trust, named: str) -> Verdict:
+    """The verdict on the signatures of a bundle alone. `named` is how the sentence calls what is signed."""
+    if not bundle.signatures:
+        return _verdict(bundle, statement.name, trust, "unsigned", f"{named} is not signed.")
+    refusals: list[str] = []
+    accepted: str | None = None
+    signer: str | None = None
+    for number, signature in enumerate(bundle.signatures):
+        key = _key_for(signature, bundle.hint if number == 0 else "", trust)
+        if key is None:
+            refusals.append(f"{named} is signed by a key that is not known here ({_shown(signature, bundle.hint)}).")
+            continue
+        who = f"{trust.owner(key.id) or 'an unnamed key'} ({key.type} {key.id[:12]})"
+        if not key.verifies(signature.value, bundle.signed_bytes, signature.keyid):
+            sentence = f"The signature of {named} by {who} is wrong: something was changed after signing."
+            return _verdict(bundle, statement.name, trust, "bad", sentence)
+        trusted_for, problem = _trusted(key, statement.name, trust)
+        if trusted_for:
+            accepted = accepted or f"{named} is signed by {who}, trusted for {trusted_for!r}."
+            signer = signer or trust.owner(key.id) or key.id
+        else:
+            refusals.append(f"{named} is signed by {who}, but {problem}.")
+    if accepted:
+        return _verdict(bundle, statement.name, trust, "trusted", accepted, signer)
+    return _verdict(bundle, statement.name, trust, "untrusted", refusals[0])
+
+
+def _verdict(
+    bundle: Bundle, name: str, trust: Trust, state: State, sentence: str, signer: str | None = None
+) -> Verdict:
+    ok = state == "trusted" or (state in ("untrusted", "unsigned") and trust.mode != "enforce")
+    return Verdict(ok, state, sentence, name, signer, hashlib.sha256(bundle.payload).hexdigest())
+
+
+def _key_for(signature: Signature, hint: str, trust: Trust) -> PublicKey | None:
+    """The known key that a signature names: by its identity in the keyid, or by the bundle's hint."""
+    named = signature.keyid.rpartition(":")[2]
+    if named in trust.keys:
+        return trust.keys[named]
+    return next((key for key in trust.keys.values() if hint and key.hint == hint), None)
+
+
+def _shown(signature: Signature, hint: str) -> str:
+    kind, _, named = signature.keyid.rpartition(":")
+    return f"{kind} {named[:12]}" if named else f"hint {hint[:12]}"
+
+
+def _trusted(key: PublicKey, name: str, trust: Trust) -> tuple[str | None, str]:
+    """The pattern under which the key may sign that name, or None and the reason."""
+    rules = trust.rules_for(key.id)
+    matching = [rule for rule in rules if rule.matches(name)]
+    for rule in matching:
+        if rule.problem(trust.today) is None:
+            return rule.pattern, ""
+    if matching:
+        return None, str(matching[0].problem(trust.today))
+    patterns = ", ".join(repr(rule.pattern) for rule in rules) or "nothing"
+    return None, f"that key is trusted for {patterns} only, not for {name!r}"
+
+
+def _verify_folder(folder: Path, trust: Trust, progress: Progress | None) -> Verdict:
+    file = folder / BUNDLE_NAME
+    if not file.is_file():
+        return Verdict(trust.mode != "enforce", "unsigned", f"{folder.name} has no {BUNDLE_NAME}.", folder.name)
+    with storage_errors(f"Reading {file}"):
+        if file.stat().st_size > MAX_BUNDLE:
+            raise BadFileError(f"{file} is larger than {MAX_BUNDLE} bytes.")
+        bundle = load_bundle(file.read_bytes())
+    statement = load_statement(bundle.payload)
+    verdict = judge_bundle(bundle, statement, trust, statement.name)
+    if verdict.state != "bad":
+        ignored = GIT_NAMES.intersection(statement.ignored) | {BUNDLE_NAME}
+        check_folder(folder, statement.entries, ignored, progress)
+    return verdict
