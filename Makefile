@@ -1,0 +1,57 @@
+# make run    the first answer: installs what it needs, starts the service, asks the starter model
+# make test   every test, as CI runs them
+# make check  lint, types and every test: what must pass before a commit lands on main
+# make fast   the tests that need no model, in seconds
+# make bench  the measurements, as a Markdown table
+# make docs   the generated pages under docs/
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PROMPT ?= Tell me a story about a fox.
+
+.PHONY: run test check fast lint types docs bench clean
+
+run: $(VENV)/.base
+	@$(BIN)/pantry run starter "$(PROMPT)"
+	@$(BIN)/python -m pantry.cli._next_steps $(BIN)/pantry
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+check: lint types test
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m docs.generate
+
+bench: $(VENV)/.dev
+	$(PIP) install -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m bench
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Pantry needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 run"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Install venv first: apt install python3-venv"; rm -rf $(VENV); exit 1; }
+
+$(VENV)/.base: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing Pantry into $(VENV) (once, about a minute) ..."
+	@$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt -e '.[train,dev]'
+	@touch $@ $(VENV)/.base
+
+clean:
+	rm -rf $(VENV) build dist
