@@ -42,23 +42,35 @@ def pairwise(weight: np.ndarray, heads: int) -> np.ndarray:
     return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
+def split_half(weight: np.ndarray, heads: int) -> np.ndarray:
+    """The inverse of `pairwise`."""
+    rows, columns = weight.shape
+    return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
+
+
+def tensor_names(layers: int) -> dict[str, str]:
+    """GGUF tensor name to the network's own. The output layer is left out: it is the embedding."""
+    names = {"token_embd.weight": "embedding.weight", "output_norm.weight": "norm.weight"}
+    parts = {
+        "attn_norm": "attention_norm", "attn_q": "attention.q", "attn_k": "attention.k", "attn_v": "attention.v",
+        "attn_output": "attention.o", "ffn_norm": "ffn_norm", "ffn_gate": "ffn.gate", "ffn_up": "ffn.up",
+        "ffn_down": "ffn.down",
+    }  # fmt: skip
+    for layer in range(layers):
+        names |= {f"blk.{layer}.{new}.weight": f"blocks.{layer}.{old}.weight" for new, old in parts.items()}
+    return names
+
+
 def tensors(model: Llama) -> dict[str, np.ndarray]:
-    """Every tensor under its GGUF name, float32. The output layer is left out: it is the embedding."""
-    weights = {name: value.detach().float().cpu().numpy() for name, value in model.state_dict().items()}
-    named = {"token_embd.weight": weights["embedding.weight"], "output_norm.weight": weights["norm.weight"]}
-    for layer in range(model.shape.layers):
-        old, new = f"blocks.{layer}.", f"blk.{layer}."
-        named |= {
-            f"{new}attn_norm.weight": weights[f"{old}attention_norm.weight"],
-            f"{new}attn_q.weight": pairwise(weights[f"{old}attention.q.weight"], model.shape.heads),
-            f"{new}attn_k.weight": pairwise(weights[f"{old}attention.k.weight"], model.shape.kv_heads),
-            f"{new}attn_v.weight": weights[f"{old}attention.v.weight"],
-            f"{new}attn_output.weight": weights[f"{old}attention.o.weight"],
-            f"{new}ffn_norm.weight": weights[f"{old}ffn_norm.weight"],
-            f"{new}ffn_gate.weight": weights[f"{old}ffn.gate.weight"],
-            f"{new}ffn_up.weight": weights[f"{old}ffn.up.weight"],
-            f"{new}ffn_down.weight": weights[f"{old}ffn.down.weight"],
-        }
+    """Every tensor under its GGUF name, float32, the rotary rows in llama.cpp's order."""
+    named = {}
+    for name, own_name in tensor_names(model.shape.layers).items():
+        values = model.get_parameter(own_name).detach().float().cpu().numpy()
+        if name.endswith("attn_q.weight"):
+            values = pairwise(values, model.shape.heads)
+        elif name.endswith("attn_k.weight"):
+            values = pairwise(values, model.shape.kv_heads)
+        named[name] = values
     return named
 
 
@@ -118,6 +130,20 @@ def export(
     writer.close()
     part.replace(path)
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def stored_weights(model: Llama, path: Path) -> None:
+    """Put the weights of a GGUF written by `export` into the network, with what quantisation did to them."""
+    stored = {
+        tensor.name: gguf.quants.dequantize(tensor.data, tensor.tensor_type) for tensor in gguf.GGUFReader(path).tensors
+    }
+    for name, own_name in tensor_names(model.shape.layers).items():
+        values = stored[name]
+        if name.endswith("attn_q.weight"):
+            values = split_half(values, model.shape.heads)
+        elif name.endswith("attn_k.weight"):
+            values = split_half(values, model.shape.kv_heads)
+        model.get_parameter(own_name).data.copy_(torch.from_numpy(values.copy()))
 
 
 def main() -> None:

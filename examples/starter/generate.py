@@ -106,6 +106,17 @@ def held_out_turns(seed: int, per_family: int) -> Iterator[Turn]:
                 break
 
 
+def held_out_memories(seed: int, count: int) -> list[tuple[Turn, Turn]]:
+    """Pairs of turns, something said and the question about it, whose combination is nowhere in the training text."""
+    rng = random.Random(f"memories-{seed}")
+    pairs: list[tuple[Turn, Turn]] = []
+    while len(pairs) < count:
+        said, question = small_talk.remember(rng)
+        if is_held_out(question):
+            pairs.append((said, question))
+    return pairs
+
+
 def encode(document: Document) -> bytes:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 

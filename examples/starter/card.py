@@ -1,0 +1,128 @@
+"""The model card, written from measured values only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+HEADER = """\
+# Pantry Starter
+
+A very small language model, made from scratch by this project so that the first answer needs no download.
+It speaks simple English. Weights and text are CC0-1.0: no rights reserved.
+
+This card is written by `examples/starter/evaluate.py` from measured values; nothing in it is typed by hand
+except what the model cannot do.
+"""
+
+LIMITS = """\
+## What it cannot do
+
+- It knows only what its text says: the question families below, short stories, and Pantry. Outside them it should
+  say that it does not know, and sometimes says something wrong instead.
+- It writes no program code, translates nothing, and does no sums beyond 20.
+- It reads 512 tokens (about 350 words) and forgets what came before.
+- It speaks English only, in short sentences, and names outside its text are copied badly.
+- Its stories follow a few plots. It does not reason, and nothing it says should be relied on.
+- It was not made to be safe against misuse; it has no text that could harm, and so little to misuse.
+"""
+
+
+def card(m: dict[str, Any]) -> str:
+    """The card as Markdown; `m` is what `evaluate.measure` returns."""
+    parts = (HEADER, _sizes(m), _training(m), _losses(m), _families(m), _samples(m), LIMITS, _rebuild())
+    return "\n".join(parts)
+
+
+def _sizes(m: dict[str, Any]) -> str:
+    s = m["shape"]
+    heads = f"{s.heads} heads ({s.kv_heads} key-value)"
+    return f"""\
+## Sizes
+
+| | |
+|---|---|
+| parameters | {m["parameters"]:,} |
+| network | Llama: {s.layers} layers, width {s.width}, {heads}, hidden {s.hidden}, tied embeddings |
+| vocabulary | {s.vocab:,} tokens, byte-level BPE |
+| context | {s.context} tokens |
+| file | `starter.gguf`, Q8_0, {m["gguf_bytes"]:,} bytes |
+| SHA-256 | `{m["gguf_sha256"]}` |
+"""
+
+
+def _training(m: dict[str, Any]) -> str:
+    text, state = m["text"], m["state"]
+    epochs, rate = state["tokens"] / text["tokens"], state["tokens"] / state["minutes"] / 60
+    threads = "1 CPU thread" if state["threads"] == 1 else f"{state['threads']} CPU threads"
+    return f"""\
+## Data and training
+
+Text: {text["bytes"] / 1e6:.1f} MB written by `examples/starter/generate.py` with seed 1,
+{text["documents"]:,} documents, {text["tokens"]:,} tokens, of which {text["answer_tokens"]:,} are the model's own words. No other text was used.
+SHA-256 of the text: `{text["sha256"]}`.
+
+Training: {state["minutes"]:.0f} minutes on {threads}, {state["steps"]:,} steps, {state["tokens"] / 1e6:.1f} M tokens
+({epochs:.1f} times the text), {rate:,.0f} tokens a second, Muon and AdamW in bfloat16.
+"""
+
+
+def _losses(m: dict[str, Any]) -> str:
+    rows = [("this model (the Q8_0 file)", m["loss"])]
+    rows += [(f"Kneser-Ney {order}-gram, same text and tokens", value) for order, value in m["baselines"].items()]
+    lines = "\n".join(
+        f"| {name} | {v.answers:.3f} | {v.answer_bits_per_byte:.3f} | {v.everything:.3f} |" for name, v in rows
+    )
+    return f"""\
+## Held-out loss
+
+On {m["questions"]:,} questions whose combination of facts is nowhere in the training text.
+
+| | answers, nats a token | answers, bits a byte | questions and answers, nats a token |
+|---|---|---|---|
+{lines}
+"""
+
+
+def _families(m: dict[str, Any]) -> str:
+    families, warm, ended, recall = m["families"], m["warm"], m["ended"], m["recall"]
+    right, asked = sum(s.right for s in families.values()), sum(s.asked for s in families.values())
+    again = sum(s.right for s in warm.values())
+    lines = "\n".join(
+        f"| {name} | {s.asked} | {s.share:.0%} | {warm[name].share:.0%} |"
+        for name, s in sorted(families.items(), key=lambda item: -item[1].share)
+    )
+    return f"""\
+## Right answers on held-out questions
+
+Asked through llama.cpp with the shipped file. Right means the whole answer, word for word; for stories, sentences and
+lists, where many answers are right, a rule (`examples/starter/scoring.py`): what was asked for is in it, one pronoun
+for the hero, whole to the last full stop. A right answer must also end by itself.
+
+**{right / asked:.1%}** of {asked:,} at temperature 0, {again / asked:.1%} at {m["temperature"]}.
+{ended.share:.1%} ended their turn by themselves.
+In conversations, {recall.right} of {recall.asked} questions about what was said a turn before were answered right.
+
+| family | questions | temperature 0 | temperature {m["temperature"]} |
+|---|---|---|---|
+{lines}
+"""
+
+
+def _samples(m: dict[str, Any]) -> str:
+    shown = "\n".join(
+        f"**{question}**\n\n> {reply.text.replace(chr(10), chr(10) + '> ')}\n" for question, reply in m["samples"]
+    )
+    return f"""\
+## Ten samples, unedited
+
+Temperature {m["temperature"]}, seed 1, first try of each.
+
+{shown}"""
+
+
+def _rebuild() -> str:
+    return """\
+## Rebuild
+
+`pip install "pantry-llm[train]"`, then `python -m examples.starter` in a checkout: about an hour on two CPU cores.
+"""
