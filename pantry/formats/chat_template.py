@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from pantry.formats.verdict import SafetyFinding
 
@@ -59,7 +59,7 @@ def _environment() -> Environment:
     class Generation(Extension):
         """`{% generation %}` marks what the model wrote; transformers defines it, and it only groups its content."""
 
-        tags: ClassVar[set[str]] = {"generation"}
+        tags = {"generation"}  # noqa: RUF012
 
         def parse(self, parser: Parser) -> nodes.Node:
             line = next(parser.stream).lineno
