@@ -1,0 +1,1 @@
+"""Makes and changes models: training, tuning, converting, quantising, weight differences."""

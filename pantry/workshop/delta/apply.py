@@ -1,0 +1,181 @@
+"""Rebuilds the files of a delta on its base: checked, resumable, at their final names only when right."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from pantry.core.errors import BusyError, ConflictError, StorageError, VerificationError
+from pantry.core.files import TEMPORARY_PREFIX, storage_errors, sync_folder
+from pantry.core.units import format_bytes
+from pantry.workshop.delta._decode import Decoder
+from pantry.workshop.delta._pipeline import in_order
+from pantry.workshop.delta.folder import DeltaFolder
+from pantry.workshop.delta.match import MatchedBase, match_base
+from pantry.workshop.delta.payload import Payload, Piece, ResultFile
+from pantry.workshop.delta.sources import CHUNK, THREADS, Progress, Source
+
+_AHEAD = THREADS + 1
+SPARE_SPACE = 64_000_000  # bytes left free on the disk
+
+
+def apply_delta(base: Source, delta: DeltaFolder, out: Path, progress: Progress | None = None) -> MatchedBase:
+    """Rebuild the delta's files: a single file at `out` (or inside it, where it is a folder), several in the folder `out`.
+
+    Everything is built under a temporary name beside `out` and moved there when all digests are right. What an
+    interruption leaves is taken up again by the next call, tensor by tensor. Raises VerificationError for a wrong base
+    (before any work) or a wrong result, BadFileError for a damaged delta, ConflictError when `out` is taken.
+    """
+    final = _final_place(out, delta)
+    matched = match_base(base, delta.table, delta.payload.index)
+    with _stage(final, delta) as stage:
+        _check_space(stage, delta)
+        _build_all(Decoder(matched, delta.payload), delta.payload, stage, progress)
+        _move(stage, final, delta)
+    return matched
+
+
+def _is_single(delta: DeltaFolder) -> bool:
+    files = delta.payload.index.files
+    return len(files) == 1 and "/" not in files[0].path
+
+
+def _final_place(out: Path, delta: DeltaFolder) -> Path:
+    """Where the result will be. Raises ConflictError when something is there."""
+    if _is_single(delta) and out.is_dir():
+        out = out / delta.payload.index.files[0].path
+    if out.is_dir() and not _is_single(delta) and not any(out.iterdir()):
+        return out
+    if out.exists() or out.is_symlink():
+        raise ConflictError(f"{out} exists already.", hint="Give another name with -o, or remove it.")
+    return out
+
+
+@contextlib.contextmanager
+def _stage(final: Path, delta: DeltaFolder) -> Iterator[Path]:
+    """The folder beside `final` where this very delta is built. An error empties it; an interruption leaves it."""
+    stage = final.parent / f"{TEMPORARY_PREFIX}delta-{delta.identity[:16]}"
+    with storage_errors(f"Writing {final.name}"):
+        stage.mkdir(parents=True, exist_ok=True)
+        lock = os.open(stage, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BusyError(f"{delta.manifest.name} is being rebuilt in {final.parent} right now.") from None
+            try:
+                yield stage
+            except Exception:
+                shutil.rmtree(stage, ignore_errors=True)
+                raise
+            shutil.rmtree(stage, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+
+def _check_space(stage: Path, delta: DeltaFolder) -> None:
+    there = sum(file.stat().st_size for file in stage.rglob("*") if file.is_file())
+    needed = sum(file.size for file in delta.payload.index.files) - there + SPARE_SPACE
+    disk = os.statvfs(stage)
+    free = disk.f_bavail * disk.f_frsize
+    if needed > free:
+        raise StorageError(
+            f"The disk of {stage.parent} has {format_bytes(free)} free; {format_bytes(needed)} are needed.",
+            hint="Free some space, or choose another place with -o.",
+        )
+
+
+def _build_all(decoder: Decoder, payload: Payload, stage: Path, progress: Progress | None) -> None:
+    total, before = sum(file.size for file in payload.index.files), 0
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            for result, pieces in payload.placed():
+                builder = _Builder(decoder, pool, result, pieces, stage / result.path)
+                builder.build(partial(_report, progress, before, total))
+                before += result.size
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _report(progress: Progress | None, before: int, total: int, done: int) -> None:
+    if progress:
+        progress(before + done, total)
+
+
+@dataclass
+class _Builder:
+    """Builds one result file."""
+
+    decoder: Decoder
+    pool: ThreadPoolExecutor
+    result: ResultFile
+    pieces: list[tuple[Piece, int]]
+    file: Path
+
+    def build(self, report: Callable[[int], None]) -> None:
+        """Write what is missing, and check the digest of the whole. Raises VerificationError."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644), "r+b") as opened:
+            whole, ready, done = self._take_up(opened)
+            report(done)
+            opened.truncate(done)
+            for data in in_order(self.pool, _work, self._remaining(ready), _AHEAD):
+                whole.update(data)
+                opened.write(data)
+                done += len(data)
+                report(done)
+            opened.flush()
+            os.fsync(opened.fileno())
+        if whole.hexdigest() != self.result.digest:
+            raise VerificationError(
+                f"The rebuilt {self.result.path!r} has digest {whole.hexdigest()[:12]}…, "
+                f"{self.result.digest[:12]}… expected. It was not kept.",
+                hint="The delta is damaged or was made wrong; fetch it again.",
+            )
+
+    def _take_up(self, opened: BinaryIO) -> tuple[hashlib._Hash, int, int]:
+        """What an interrupted run left: the hash so far, how many pieces are right, and their bytes."""
+        whole, done = hashlib.sha256(), 0
+        for number, (piece, _) in enumerate(self.pieces):
+            before = whole.copy()
+            for start in range(0, piece.length, CHUNK):
+                whole.update(opened.read(min(CHUNK, piece.length - start)))
+            if whole.copy().hexdigest() != piece.digest:
+                opened.seek(done)
+                return before, number, done
+            done += piece.length
+        return whole, len(self.pieces), done
+
+    def _remaining(self, ready: int) -> Iterator[partial[bytes]]:
+        for piece, at in self.pieces[ready:]:
+            yield from self.decoder.blocks(piece, at)
+
+
+def _work(work: partial[bytes]) -> bytes:
+    return work()
+
+
+def _move(stage: Path, final: Path, delta: DeltaFolder) -> None:
+    """Put the finished files at their place in one step."""
+    if _is_single(delta):
+        built = stage / delta.payload.index.files[0].path
+        try:
+            os.link(built, final)
+        except FileExistsError:
+            raise ConflictError(f"{final} appeared meanwhile.", hint="Give another name with -o.") from None
+        except OSError:  # a file system without hard links
+            built.replace(final)
+    else:
+        if final.is_dir():
+            final.rmdir()
+        stage.replace(final)
+    sync_folder(final.parent)

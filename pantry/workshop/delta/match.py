@@ -1,0 +1,82 @@
+"""Is this the base the delta was made for? Answered by digest, before any work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pantry.core.errors import VerificationError
+from pantry.flatpack.manifest import Delta, DeltaBase, FileFact
+from pantry.workshop.delta.payload import BaseBytes, Index
+from pantry.workshop.delta.sources import Progress, Source, SourceFile
+
+
+@dataclass(frozen=True)
+class MatchedBase:
+    """A base that was recognised: its files by the paths the delta knows them by."""
+
+    accepted: DeltaBase
+    source: Source
+    files: dict[str, SourceFile]
+    by_contents: bool
+    """Recognised by its tensors alone: the same weights in other files."""
+
+
+def match_base(source: Source, table: Delta, index: Index, progress: Progress | None = None) -> MatchedBase:
+    """Recognise `source` as one of the accepted bases: by its files, else by the contents of its tensors.
+
+    Raises VerificationError that says which file differs and where the right one can be had.
+    """
+    differences = []
+    for accepted in table.bases:
+        files = _by_path(source, accepted)
+        difference = _first_difference(accepted.files, files, progress)
+        if difference is None:
+            return MatchedBase(accepted, source, files, False)
+        differences.append(difference)
+    as_bytes = _files_as_bytes(index)
+    for accepted in table.bases:
+        if accepted.contents is not None and source.tensors and source.contents == accepted.contents:
+            files = _by_path(source, accepted)
+            needed = tuple(fact for fact in accepted.files if fact.path in as_bytes)
+            difference = _first_difference(needed, files, progress)
+            if difference is None:
+                return MatchedBase(accepted, source, files, True)
+            differences.insert(0, f"the tensors are right, but {difference}")
+    accepted, difference = table.bases[0], differences[0]
+    where = f" from {accepted.repository}" if accepted.repository else ""
+    raise VerificationError(
+        f"This is not the base the delta was made for ({accepted.name}): {difference}.",
+        hint=f"Get {accepted.name}{where} and give that.",
+    )
+
+
+def _by_path(source: Source, accepted: DeltaBase) -> dict[str, SourceFile]:
+    """The source's files under the accepted base's paths; a single file may have any name."""
+    if len(accepted.files) == 1 and len(source.files) == 1:
+        return {accepted.files[0].path: source.files[0]}
+    return {fact.path: source.by_path[fact.path] for fact in accepted.files if fact.path in source.by_path}
+
+
+def _files_as_bytes(index: Index) -> set[str]:
+    """Base files that are needed byte for byte, not only for their tensors."""
+    pieces = (piece for result in index.files for piece in result.pieces)
+    return {piece.base.file for piece in pieces if isinstance(piece.base, BaseBytes)}
+
+
+def _first_difference(
+    wanted: tuple[FileFact, ...], files: dict[str, SourceFile], progress: Progress | None
+) -> str | None:
+    """What is missing or differs; sizes are compared first, since they cost nothing."""
+    for fact in wanted:
+        if fact.path not in files:
+            return f"{fact.path!r} is missing"
+        if files[fact.path].layout.size != fact.size:
+            return f"{fact.path!r} has {files[fact.path].layout.size} bytes, {fact.size} expected"
+    done, total = 0, sum(fact.size for fact in wanted)
+    for fact in wanted:
+        if files[fact.path].digest != fact.digest:
+            return f"{fact.path!r} has digest {files[fact.path].digest.short}…, {fact.digest.short}… expected"
+        done += fact.size
+        if progress:
+            progress(done, total)
+    return None

@@ -1,0 +1,197 @@
+"""How each stretch of a target file will be stored: which base tensor it is compared with, and by which operation.
+
+The choice between operations is by measured size, on a sample of each tensor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pantry.workshop.delta.adapter import Factors, LoraAdapter
+from pantry.workshop.delta.codec import encode
+from pantry.workshop.delta.elements import CASTABLE, Element, Words, element_of, to_float32
+from pantry.workshop.delta.layout import Tensor
+from pantry.workshop.delta.payload import BaseBytes, BaseTensor, Op
+from pantry.workshop.delta.predict import FromBase, LowRank, Merge, Prediction
+from pantry.workshop.delta.sources import Located, Source, SourceFile
+
+BYTES = element_of("bytes")
+_WINDOW = 1 << 15  # elements of a sample window
+_MERGES: tuple[Merge, ...] = ("sum", "rounded")
+_WORTH = 0.98  # a costlier operation is taken when it stores less than this share of the simpler one
+Finder = Callable[["PlannedPiece", Located], Factors | None]
+"""Finds low-rank factors for a piece that comes without an adapter."""
+
+
+@dataclass(frozen=True)
+class PlannedPiece:
+    """A stretch of a target file and what it is predicted from. `start` is in the file, lengths are in bytes."""
+
+    file: SourceFile
+    start: int
+    length: int
+    name: str | None = None
+    shape: tuple[int, ...] = ()
+    element: Element = BYTES
+    op: Op = "full"
+    base: BaseTensor | BaseBytes | None = None
+    prediction: Prediction | None = None
+    factors: Factors | None = None
+    merge: Merge = "sum"
+    change: float | None = None
+
+    def read(self, start: int, length: int) -> bytes:
+        """Bytes of the target, counted from the piece's beginning."""
+        return self.file.file.read(self.start + start, length)
+
+    def words(self, start: int, count: int) -> Words:
+        """`count` elements of the target, from element `start` of the piece."""
+        width = self.element.width
+        return np.frombuffer(self.read(start * width, count * width), self.element.words)
+
+    @property
+    def factor_bytes(self) -> int:
+        """Bytes of its low-rank factors."""
+        return self.factors.up.nbytes + self.factors.down.nbytes if self.factors else 0
+
+    @property
+    def count(self) -> int:
+        """Elements in the piece."""
+        return self.length // self.element.width
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Plans pieces against one base. `renames` maps a target tensor's name to its name in the base."""
+
+    base: Source
+    adapter: LoraAdapter | None
+    renames: Mapping[str, str]
+    single: bool
+    """Base and target are one file each: they belong together whatever their names."""
+    find: Finder | None = None
+
+    def outline(self, file: SourceFile) -> Iterator[PlannedPiece]:
+        """The pieces of a file in order, before anything is measured."""
+        gaps = self._base_gaps(file)
+        for start, end, tensor in file.layout.segments():
+            if tensor is None:
+                yield PlannedPiece(file, start, end - start, op="stored", base=next(gaps, None))
+            else:
+                yield from self._tensor_pieces(file, tensor)
+
+    def _base_gaps(self, file: SourceFile) -> Iterator[BaseBytes]:
+        """What lies between the tensors of the base file that corresponds to `file`."""
+        other = self.base.files[0] if self.single else self.base.by_path.get(file.path)
+        if other is not None and (other.layout.format == file.layout.format):
+            for start, end, tensor in other.layout.segments():
+                if tensor is None:
+                    yield BaseBytes(file=other.path, start=start, length=end - start)
+
+    def _tensor_pieces(self, file: SourceFile, tensor: Tensor) -> Iterator[PlannedPiece]:
+        """One piece, or two where the base has the same rows but more or fewer of them (an enlarged vocabulary)."""
+        element = element_of(tensor.dtype)
+        whole = PlannedPiece(file, tensor.start, tensor.length, tensor.name, tensor.shape, element)
+        located = self.base.tensors.get(self.renames.get(tensor.name, tensor.name))
+        shared = _shared_elements(tensor, located) if located else 0
+        if located is None or not shared:
+            yield whole
+            return
+        based = self._from_base(replace(whole, length=shared * element.width), located)
+        yield based
+        if based.length < whole.length:
+            yield replace(whole, start=whole.start + based.length, length=whole.length - based.length)
+
+    def _from_base(self, piece: PlannedPiece, located: Located) -> PlannedPiece:
+        reference = BaseTensor(tensor=located.tensor.name, dtype=located.tensor.dtype)
+        prediction = FromBase(located, element_of(located.tensor.dtype), piece.element)
+        return replace(piece, op="sub", base=reference, prediction=prediction)
+
+    def choose(self, piece: PlannedPiece) -> PlannedPiece:
+        """The piece with the operation that stores a sample of it in the fewest bytes."""
+        if piece.name is None or not isinstance(piece.prediction, FromBase):
+            return piece
+        located = piece.prediction.base
+        sample = _Sample(piece)
+        best: PlannedPiece = replace(piece, change=sample.change(piece.prediction))
+        size: float = sample.size(piece.prediction)
+        for candidate in self._lowrank(piece, located) if size else ():
+            found = sample.size(candidate.prediction) + candidate.factor_bytes * sample.share
+            if found < size * _WORTH:
+                best, size = replace(candidate, change=best.change), found
+        if size > sample.bytes // 2 and sample.size(None) < size:
+            return replace(piece, op="full", base=None, prediction=None)
+        return best
+
+    def _lowrank(self, piece: PlannedPiece, located: Located) -> Iterator[PlannedPiece]:
+        """The piece with the adapter's factors (or found ones), merged in each way a publisher may have done it."""
+        stored = element_of(located.tensor.dtype)
+        if not {piece.element.name, stored.name} <= CASTABLE or len(piece.shape) != 2 or piece.name is None:
+            return
+        factors = self.adapter.factors(piece.name) if self.adapter else None
+        if factors is None and self.find:
+            factors = self.find(piece, located)
+        if factors is None or (len(factors.up), factors.down.shape[1]) != piece.shape:
+            return
+        if math.prod(piece.shape) != piece.count:
+            return
+        element = element_of(factors.dtype)
+        up, down = to_float32(factors.up, element), to_float32(factors.down, element)
+        for merge in _MERGES:
+            prediction = LowRank(located, stored, piece.element, up, down, factors.scale, merge)
+            yield replace(piece, op="lowrank", prediction=prediction, factors=factors, merge=merge)
+
+
+class _Sample:
+    """Two windows of a piece, or all of a small one."""
+
+    def __init__(self, piece: PlannedPiece) -> None:
+        count = piece.count
+        self.windows = [(0, count)]
+        if count > 2 * _WINDOW:
+            self.windows = [(at, _WINDOW) for at in (count // 4, count * 3 // 4 - _WINDOW // 2)]
+        self.element = piece.element
+        self.targets = [piece.words(*window) for window in self.windows]
+        self.share = sum(length for _, length in self.windows) / count
+
+    @property
+    def bytes(self) -> int:
+        return sum(target.nbytes for target in self.targets)
+
+    def size(self, prediction: Prediction | None) -> int:
+        """Coded bytes of the sample."""
+        return sum(
+            len(encode(target, prediction.words(*window) if prediction else None, self.element))
+            for target, window in zip(self.targets, self.windows, strict=True)
+        )
+
+    def change(self, prediction: Prediction) -> float | None:
+        """Norm of the change over the norm of the prediction; None where there are no numbers to compare."""
+        if self.element.name not in CASTABLE:
+            return None
+        moved = kept = 0.0
+        with np.errstate(over="ignore", invalid="ignore"):
+            for target, window in zip(self.targets, self.windows, strict=True):
+                before = to_float32(prediction.words(*window), self.element)
+                difference = to_float32(target, self.element) - before
+                moved += float(np.dot(difference, difference))
+                kept += float(np.dot(before, before))
+        ratio = math.sqrt(moved / kept) if kept > 0 and math.isfinite(moved) else math.nan
+        return ratio if math.isfinite(ratio) else None
+
+
+def _shared_elements(tensor: Tensor, located: Located) -> int:
+    """How many leading elements the base tensor can predict; 0 when its shape or format does not fit."""
+    base = located.tensor
+    if tensor.dtype != base.dtype and not {tensor.dtype, base.dtype} <= CASTABLE:
+        return 0
+    width, base_width = element_of(tensor.dtype).width, element_of(base.dtype).width
+    count, base_count = tensor.length // width, base.length // base_width
+    if count == base_count:
+        return count
+    same_rows = len(tensor.shape) == len(base.shape) and len(base.shape) > 0 and tensor.shape[1:] == base.shape[1:]
+    return min(count, base_count) if same_rows else 0

@@ -1,0 +1,147 @@
+"""A base or a target: one file, or a folder of files, with all its tensors by name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pantry.core.errors import BadFileError, NotFoundError
+from pantry.core.files import TEMPORARY_PREFIX, storage_errors
+from pantry.core.refs import Digest
+from pantry.workshop.delta.layout import Layout, OpenFile, Tensor, read_layout
+
+THREADS = 2
+"""Threads that work on one delta; memory grows with them."""
+CHUNK = 4 << 20  # bytes hashed at a time
+Progress = Callable[[int, int], None]
+"""Told (bytes done, bytes in all) now and then."""
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file: its path inside the source with forward slashes, and where its tensors lie."""
+
+    path: str
+    file: OpenFile
+    layout: Layout
+
+    @cached_property
+    def digest(self) -> Digest:
+        """The SHA-256 of the whole file, computed once."""
+        return Digest(_hash_range(self, 0, self.layout.size).hexdigest())
+
+
+@dataclass(frozen=True)
+class Located:
+    """A tensor and the file that holds it."""
+
+    file: SourceFile
+    tensor: Tensor
+
+    def read(self, start: int, length: int) -> bytes:
+        """Bytes of the tensor. Raises BadFileError when the file is shorter than it was."""
+        return self.file.file.read(self.tensor.start + start, length)
+
+
+class Source:
+    """The files of a base or target, held open."""
+
+    def __init__(self, root: Path, files: tuple[SourceFile, ...]) -> None:
+        self.root, self.files = root, files
+        self.by_path = {file.path: file for file in files}
+        self.tensors: dict[str, Located] = {}
+        for file in files:
+            for tensor in file.layout.tensors:
+                self.tensors.setdefault(tensor.name, Located(file, tensor))
+
+    @classmethod
+    def open(cls, root: Path) -> Source:
+        """Open a file, or every file below a folder (hidden and unfinished ones are left out).
+
+        Raises NotFoundError when there is nothing, BadFileError when a model file is damaged, StorageError.
+        """
+        if not root.exists():
+            raise NotFoundError(f"There is no file or folder {root}.")
+        found = sorted(_files_below(root)) if root.is_dir() else [root]
+        if not found:
+            raise NotFoundError(f"The folder {root} holds no files.")
+        with ExitStack() as opened:
+            files = []
+            for path in found:
+                name = path.relative_to(root).as_posix() if root.is_dir() else path.name
+                layout = read_layout(path)
+                file = OpenFile(path)
+                opened.callback(file.close)
+                files.append(SourceFile(name, file, layout))
+            opened.pop_all()
+        return cls(root, tuple(files))
+
+    @cached_property
+    def contents(self) -> Digest:
+        """A digest over the tensors alone, the same for every file format, cut and order that holds them.
+
+        SHA-256 over one line of JSON per tensor, sorted by name: `["name","dtype",[shape],"sha256"]`.
+        """
+        names = sorted(self.tensors)
+        with ThreadPoolExecutor(THREADS) as pool:
+            digests = pool.map(lambda name: hash_tensor(self.tensors[name]), names)
+            whole = hashlib.sha256()
+            for name, digest in zip(names, digests, strict=True):
+                tensor = self.tensors[name].tensor
+                line = json.dumps([name, tensor.dtype, tensor.shape, digest], separators=(",", ":"))
+                whole.update(f"{line}\n".encode())
+        return Digest(whole.hexdigest())
+
+    def hash_files(self, paths: list[str], progress: Progress | None = None) -> None:
+        """Compute the digests of these files, by two threads."""
+        files = [self.by_path[path] for path in paths]
+        total, done = sum(file.layout.size for file in files), 0
+        with ThreadPoolExecutor(THREADS) as pool:
+            for file, _ in zip(files, pool.map(lambda file: file.digest, files), strict=True):
+                done += file.layout.size
+                if progress:
+                    progress(done, total)
+
+    def close(self) -> None:
+        """Close all files."""
+        for file in self.files:
+            file.file.close()
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def hash_tensor(located: Located) -> str:
+    """The SHA-256 of a tensor's bytes, in hex."""
+    tensor = located.tensor
+    return _hash_range(located.file, tensor.start, tensor.length).hexdigest()
+
+
+def _hash_range(file: SourceFile, start: int, length: int) -> hashlib._Hash:
+    hasher = hashlib.sha256()
+    for at in range(start, start + length, CHUNK):
+        hasher.update(file.file.read(at, min(CHUNK, start + length - at)))
+    return hasher
+
+
+def _files_below(root: Path) -> Iterator[Path]:
+    with storage_errors(f"Reading {root}"), os.scandir(root) as entries:
+        for entry in entries:
+            if entry.name.startswith((".", TEMPORARY_PREFIX)):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files_below(Path(entry.path))
+            elif entry.is_file():
+                yield Path(entry.path)
+            else:
+                raise BadFileError(f"{entry.path} is neither a file nor a folder with files.")
