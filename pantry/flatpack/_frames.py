@@ -24,15 +24,16 @@ _WORTH_IT = 0.97
 _local = threading.local()
 
 
-def encode(content: memoryview, level: int | None) -> bytes:
+def encode(content: memoryview, level: int | None) -> list[bytes | memoryview]:
     """One independent zstd frame of `content`: compressed at `level`, or raw blocks where that does not pay.
 
-    With `level` None nothing is compressed. The same content gives the same bytes.
+    With `level` None nothing is compressed. The same content gives the same bytes. They come in pieces, some of them
+    views of `content`, so that what is stored is not copied.
     """
     if level is not None and _looks_compressible(content, level):
         frame = _compressor(level).compress(content)
         if len(frame) <= _WORTH_IT * len(content):
-            return frame
+            return [frame]
     return _stored(content)
 
 
@@ -68,7 +69,7 @@ def _looks_compressible(content: memoryview, level: int) -> bool:
     return packed <= _WORTH_IT * len(starts) * _SAMPLE
 
 
-def _stored(content: memoryview) -> bytes:
+def _stored(content: memoryview) -> list[bytes | memoryview]:
     """A frame of raw blocks: single segment, content size of four bytes, no checksum."""
     size = len(content)
     pieces: list[bytes | memoryview] = [struct.pack("<IBI", zstandard.MAGIC_NUMBER, 0xA0, size)]
@@ -76,7 +77,7 @@ def _stored(content: memoryview) -> bytes:
         block = content[start : start + _RAW_BLOCK]
         last = start + _RAW_BLOCK >= size
         pieces += [(last | len(block) << 3).to_bytes(3, "little"), block]
-    return b"".join(pieces)
+    return pieces
 
 
 def _compressor(level: int) -> zstandard.ZstdCompressor:

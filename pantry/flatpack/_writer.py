@@ -8,7 +8,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from pantry.core.errors import BadFileError
 from pantry.core.refs import Digest
@@ -27,13 +27,14 @@ class FrameWriter:
 
     def __init__(self, out: BinaryIO, level: int | None, workers: int | None = None) -> None:
         self.frames: list[Frame] = []
-        self._out = out
+        out.flush()
+        self._descriptor = out.fileno()
         self._level = level
         workers = workers or os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(workers, "frame")
         self._hasher = ThreadPoolExecutor(1, "hash")
         self._window = workers + 1
-        self._pending: deque[tuple[Future[tuple[bytes, Digest, int]], bytearray, list[Future[None]]]] = deque()
+        self._pending: deque[tuple[Future[_Encoded], bytearray, list[Future[None]]]] = deque()
         self._spare: list[bytearray] = []
         self._buffer = bytearray(FRAME_SIZE)
         self._filled = 0
@@ -99,16 +100,31 @@ class FrameWriter:
 
     def _write_oldest(self) -> None:
         future, buffer, hashes = self._pending.popleft()
-        frame, digest, content = future.result()
-        self._out.write(frame)
-        self.frames.append(Frame(len(frame), content, digest))
+        frame, pieces = future.result()
+        _write_all(self._descriptor, pieces)
+        self.frames.append(frame)
         wait(hashes)
         self._spare.append(buffer)
 
 
-def _encode(content: memoryview, level: int | None) -> tuple[bytes, Digest, int]:
-    frame = encode(content, level)
-    return frame, Digest(hashlib.sha256(frame).hexdigest()), len(content)
+_Encoded: TypeAlias = "tuple[Frame, list[bytes | memoryview]]"
+
+
+def _encode(content: memoryview, level: int | None) -> _Encoded:
+    pieces, digest, size = encode(content, level), hashlib.sha256(), 0
+    for piece in pieces:
+        digest.update(piece)
+        size += len(piece)
+    return Frame(size, len(content), Digest(digest.hexdigest())), pieces
+
+
+def _write_all(descriptor: int, pieces: list[bytes | memoryview]) -> None:
+    """Write the pieces of one frame, which are fewer than a single call may take (IOV_MAX, 1024)."""
+    left = sum(map(len, pieces)) - os.writev(descriptor, pieces)
+    if left:
+        rest = memoryview(b"".join(pieces))[-left:]
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
 
 
 @contextlib.contextmanager
