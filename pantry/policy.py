@@ -1,0 +1,372 @@
+"""May this model be fetched, chosen or loaded here? One function decides, and explains itself.
+
+Pure rules over facts that others gathered. Some things are refused in every mode, because running them is dangerous:
+a digest or signature that does not match, and a file that hides code. The rest follows `policy.toml`: in `enforce` a
+broken rule refuses and what is not known counts as broken; in `warn` both are said and nothing is refused; in `off`
+they are not looked at. `remote` and `downloads` are switches of their own and hold in every mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pantry.catalogue.rights import Answer, Circumstances
+from pantry.catalogue.schema import Use
+from pantry.core.errors import PolicyRefusedError, UsageError, did_you_mean
+from pantry.core.units import format_bytes, parse_bytes
+from pantry.formats.verdict import FormatVerdict
+
+Action = Literal["pull", "load", "select"]
+Mode = Literal["off", "warn", "enforce"]
+State = Literal["ok", "note", "warn", "ask", "refuse", "unknown"]
+SignatureState = Literal["good", "untrusted", "missing", "bad", "unknown"]
+"""`untrusted`: valid, by a key nobody here trusts. `unknown`: not checked, or nothing is here to check yet."""
+
+_NOT_ALIGNED = ("unaligned", "uncensored", "maligned")
+
+
+class Policy(BaseModel):
+    """The rules of this machine. The descriptions are the documentation (docs/licences.md)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Mode = Field("warn", description="off, warn or enforce.")
+    required_use: tuple[Use, ...] = Field((), description="What every model must be allowed for, like commercial.")
+    users: int | None = Field(None, ge=0, description="Your monthly users, for licences with a limit.")
+    revenue: int | None = Field(None, ge=0, description="Your yearly revenue in USD, for licences with a limit.")
+    region: str | None = Field(None, pattern=r"^[A-Za-z]{2}$", description="EU or a two-letter country code.")
+    strict_data: bool = Field(False, description="Training data without a known licence makes the answer unknown.")
+    accepted_licences: tuple[str, ...] = Field((), description="If given, only these licences.")
+    refused_licences: tuple[str, ...] = Field((), description="Never these licences.")
+    accepted_families: tuple[str, ...] = Field((), description="If given, only these families of models.")
+    refused_families: tuple[str, ...] = Field((), description="Never these families of models.")
+    signature: Literal["when-present", "warn", "require"] = Field(
+        "when-present", description="when-present: a signature must be right if there is one."
+    )
+    minimum_evidence: dict[str, float] = Field(
+        default_factory=dict, description="Capability scores measured here that a model must reach, like coding = 2."
+    )
+    unaligned: Literal["allow", "warn", "refuse"] = Field(
+        "warn", description="Models without alignment, or with it taken out. Maligned ones are refused unless allow."
+    )
+    remote: bool = Field(True, description="Whether models at a provider may be used.")
+    downloads: Literal["allow", "ask", "refuse"] = Field("allow", description="Whether models may be downloaded.")
+    max_download: str | None = Field(None, description="Largest download, like 20GB.")
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Policy:
+        for name in ("licences", "families"):
+            both = sorted(set(getattr(self, f"accepted_{name}")) & set(getattr(self, f"refused_{name}")))
+            if both:
+                raise ValueError(f"accepted_{name} and refused_{name} both name {both[0]!r}: it cannot be both")
+        if self.max_download is not None:
+            try:
+                parse_bytes(self.max_download)
+            except UsageError as error:
+                raise ValueError(f"max_download: {error.message}") from None
+            if self.downloads == "refuse":
+                raise ValueError("max_download is given, but downloads are refused: remove one of them")
+        if self.minimum_evidence and self.mode == "off":
+            raise ValueError("minimum_evidence is given, but the mode is off: nothing would check it")
+        return self
+
+    @property
+    def circumstances(self) -> Circumstances:
+        """Who asks, for the licence rules."""
+        return Circumstances(self.users, self.revenue, self.region, self.strict_data)
+
+    @property
+    def download_limit(self) -> int | None:
+        """Bytes of the largest download, or None."""
+        return parse_bytes(self.max_download) if self.max_download is not None else None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is known of the model to decide on. None and `unknown` say that nobody looked, or could."""
+
+    name: str
+    family: str | None = None
+    licences: frozenset[str] = frozenset()
+    """Ids of all licences along the chain of weights and bases; empty when none is known."""
+    answers: Mapping[Use, Answer] = field(default_factory=dict)
+    """The licence answers for at least the uses the policy requires."""
+    alignment: str = "unknown"
+    remote: bool = False
+    installed: bool = False
+    digest_matches: bool | None = None
+    signature: SignatureState = "unknown"
+    format: FormatVerdict | None = None
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    """Capability scores measured on this machine."""
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One rule and what came of it."""
+
+    rule: str
+    state: State
+    text: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The decision about one model and one action, with everything that was looked at."""
+
+    name: str
+    action: Action
+    verdict: Literal["allowed", "allowed with warnings", "needs approval", "refused"]
+    findings: tuple[Finding, ...]
+
+    @property
+    def allowed(self) -> bool:
+        """Whether it may go on now, without anyone's approval."""
+        return self.verdict in ("allowed", "allowed with warnings")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(finding.text for finding in self.findings if finding.state in ("warn", "unknown"))
+
+    def paragraph(self) -> str:
+        """The decision in one paragraph: the verdict first, then what decided it, then the rest."""
+        verb = {"pull": "Downloading", "load": "Loading", "select": "Choosing"}[self.action]
+        weights: dict[State, int] = {"refuse": 0, "ask": 1, "unknown": 2, "warn": 3, "note": 4, "ok": 5}
+        ordered = sorted(self.findings, key=lambda finding: weights[finding.state])
+        reasons = " ".join(f"{finding.text[0].upper()}{finding.text[1:].rstrip('.')}." for finding in ordered)
+        return f"{verb} {self.name} is {self.verdict}. {reasons}".strip()
+
+    def to_json(self) -> dict[str, Any]:
+        """The decision for programs."""
+        return {
+            "model": self.name,
+            "action": self.action,
+            "verdict": self.verdict,
+            "findings": [{"rule": each.rule, "state": each.state, "text": each.text} for each in self.findings],
+        }
+
+    def require(self) -> Decision:
+        """Itself when allowed. Raises PolicyRefusedError with the reasons otherwise."""
+        if self.allowed:
+            return self
+        reasons = [each.text for each in self.findings if each.state in ("refuse", "ask")]
+        raise PolicyRefusedError(
+            f"The policy does not let {self.name} pass ({self.verdict}): {'; '.join(reasons)}.",
+            hint=f"See all reasons with: pantry policy explain {self.name}",
+        )
+
+
+def parse_policy(
+    document: Mapping[str, Any], name: str, licences: Mapping[str, str], families: Iterable[str]
+) -> Policy:
+    """A policy from a TOML document. `licences` maps known names to ids; `families` are known family ids.
+
+    Raises UsageError that names the file, the field and what was expected.
+    """
+    try:
+        policy = Policy.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field_name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            hint = did_you_mean(field_name, Policy.model_fields, "See docs/licences.md for all rules.")
+            raise UsageError(f"{name}: there is no rule {field_name!r}.", hint=hint) from None
+        given = f", got {first['input']!r}" if field_name else ""
+        message = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{name}: {f'{field_name}: ' if field_name else ''}{message}{given}.") from None
+    known_families = set(families)
+    changes: dict[str, tuple[str, ...]] = {}
+    for each in ("accepted_licences", "refused_licences"):
+        changes[each] = tuple(_known(text, licences, name, each, "licence") for text in getattr(policy, each))
+    for each in ("accepted_families", "refused_families"):
+        names = {family: family for family in known_families}
+        changes[each] = tuple(_known(text, names, name, each, "family") for text in getattr(policy, each))
+    return parse_consistent(policy, changes, name)
+
+
+def parse_consistent(policy: Policy, changes: Mapping[str, Any], name: str) -> Policy:
+    """`policy` with `changes`, checked again as a whole. Raises UsageError when it contradicts itself."""
+    try:
+        return Policy.model_validate(policy.model_dump() | dict(changes))
+    except ValidationError as error:
+        message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{name}: {message}.") from None
+
+
+def _known(text: str, names: Mapping[str, str], file: str, rule: str, noun: str) -> str:
+    id = names.get(text.strip().lower())
+    if id is None:
+        raise UsageError(f"{file}: {rule} names the unknown {noun} {text!r}.", hint=did_you_mean(text.lower(), names))
+    return id
+
+
+def decide(policy: Policy, subject: Subject, action: Action) -> Decision:
+    """Decide on one model. Every rule leaves a finding, so that the explanation is complete."""
+    always = [*_integrity(subject, action), *_format(subject, action), *_switches(policy, subject, action)]
+    ruled = [
+        *_signature(policy, subject, action),
+        *_licences(policy, subject),
+        *_uses(policy, subject),
+        *_families(policy, subject),
+        *_alignment(policy, subject),
+        *_evidence(policy, subject, action),
+    ]
+    if policy.mode == "off":
+        ruled = [Finding("mode", "note", "the policy is off: licence, signature and evidence were not judged")]
+    findings = [_weigh(finding, policy.mode, "always") for finding in always]
+    findings += [_weigh(finding, policy.mode, "ruled") for finding in ruled]
+    states = {finding.state for finding in findings}
+    if "refuse" in states:
+        return Decision(subject.name, action, "refused", tuple(findings))
+    if "ask" in states:
+        return Decision(subject.name, action, "needs approval", tuple(findings))
+    warned = bool(states & {"warn", "unknown"})
+    return Decision(subject.name, action, "allowed with warnings" if warned else "allowed", tuple(findings))
+
+
+def _weigh(finding: Finding, mode: Mode, kind: Literal["always", "ruled"]) -> Finding:
+    """Unknown refuses in enforce; broken rules only warn in warn, dangers never do."""
+    if finding.state == "unknown":
+        return Finding(finding.rule, "refuse" if mode == "enforce" else "warn", finding.text)
+    if finding.state == "refuse" and kind == "ruled" and mode == "warn":
+        return Finding(finding.rule, "warn", finding.text)
+    return finding
+
+
+def _integrity(subject: Subject, action: Action) -> list[Finding]:
+    found = []
+    if subject.digest_matches is False:
+        found.append(Finding("digest", "refuse", "its content does not have the digest it should have"))
+    elif subject.digest_matches:
+        found.append(Finding("digest", "ok", "its digest is right"))
+    elif action == "load" and not subject.remote:
+        found.append(Finding("digest", "unknown", "its digest was not checked"))
+    if subject.signature == "bad":
+        found.append(Finding("signature", "refuse", "its signature does not match its content"))
+    return found
+
+
+def _signature(policy: Policy, subject: Subject, action: Action) -> list[Finding]:
+    state = subject.signature
+    if subject.remote or state == "bad":
+        return []
+    if state == "good":
+        return [Finding("signature", "ok", "it is signed by a trusted key")]
+    if state == "unknown" and (action != "load" or not subject.installed):
+        return [Finding("signature", "note", "its signature is checked when it arrives")]
+    words = {
+        "untrusted": "it is signed, but by no key that is trusted here",
+        "missing": "it carries no signature",
+        "unknown": "its signature was not checked",
+    }
+    demanded: dict[str, State] = {"require": "refuse", "warn": "warn", "when-present": "note"}
+    wanted: State = "unknown" if state == "unknown" and policy.signature == "require" else demanded[policy.signature]
+    if state == "untrusted" and policy.signature == "when-present":
+        wanted = "warn"
+    return [Finding("signature", wanted, words[state])]
+
+
+def _format(subject: Subject, action: Action) -> list[Finding]:
+    if subject.remote:
+        return []
+    if subject.format is None:
+        if action == "load":
+            return [Finding("format", "unknown", "nobody looked into its files")]
+        return [Finding("format", "note", "its files are looked into when they arrive")]
+    level = subject.format.level
+    states: dict[str, State] = {"note": "ok", "warning": "warn", "unknown": "unknown", "refused": "refuse"}
+    texts = [str(each) for each in subject.format.findings if each.level == level and level != "note"]
+    what = "; ".join(texts[:3]) if texts else "nothing harmful is in its files"
+    return [Finding("format", states[level], f"{subject.format.format}: {what}")]
+
+
+def _switches(policy: Policy, subject: Subject, action: Action) -> list[Finding]:
+    found = []
+    if subject.remote:
+        text = "it runs at a provider, and remote models are "
+        found.append(
+            Finding("remote", "ok" if policy.remote else "refuse", text + ("allowed" if policy.remote else "off"))
+        )
+    if action == "pull" and not subject.remote:
+        states: dict[str, State] = {"allow": "ok", "ask": "ask", "refuse": "refuse"}
+        words = {"allow": "downloads are allowed", "ask": "downloads need approval", "refuse": "downloads are off"}
+        found.append(Finding("downloads", states[policy.downloads], words[policy.downloads]))
+        limit = policy.download_limit
+        if limit is not None and subject.size is None:
+            found.append(Finding("downloads", "unknown", "its size is not known, and downloads have a limit"))
+        elif limit is not None and subject.size is not None and subject.size > limit:
+            sizes = f"{format_bytes(subject.size)}, and {format_bytes(limit)} is the limit"
+            found.append(Finding("downloads", "refuse", f"it is a download of {sizes}"))
+    return found
+
+
+def _licences(policy: Policy, subject: Subject) -> list[Finding]:
+    refused = sorted(subject.licences & set(policy.refused_licences))
+    if refused:
+        return [Finding("licence", "refuse", f"the licence {refused[0]} is refused here")]
+    if not policy.accepted_licences:
+        return []
+    if not subject.licences:
+        return [Finding("licence", "unknown", "its licence is not known, and only some are accepted here")]
+    foreign = sorted(subject.licences - set(policy.accepted_licences))
+    if foreign:
+        return [Finding("licence", "refuse", f"the licence {foreign[0]} is not among those accepted here")]
+    return [Finding("licence", "ok", "its licences are accepted here")]
+
+
+def _uses(policy: Policy, subject: Subject) -> list[Finding]:
+    found = []
+    for use in policy.required_use:
+        answer = subject.answers.get(use)
+        if answer is None or answer.verdict == "unknown":
+            why = f": {answer.reason.rstrip('.')}" if answer else ""
+            found.append(Finding("use", "unknown", f"whether {use} use is allowed is not known{why}"))
+        elif answer.verdict == "refused":
+            found.append(Finding("use", "refuse", f"{use} use is not allowed: {answer.reason.rstrip('.')}"))
+        elif answer.verdict == "conditional":
+            found.append(Finding("use", "warn", f"{use} use is allowed if you {'; '.join(answer.conditions)}"))
+        else:
+            found.append(Finding("use", "ok", f"{use} use is allowed"))
+    return found
+
+
+def _families(policy: Policy, subject: Subject) -> list[Finding]:
+    if subject.family is not None and subject.family in policy.refused_families:
+        return [Finding("family", "refuse", f"the family {subject.family} is refused here")]
+    if not policy.accepted_families:
+        return []
+    if subject.family is None:
+        return [Finding("family", "unknown", "its family is not known, and only some are accepted here")]
+    if subject.family not in policy.accepted_families:
+        return [Finding("family", "refuse", f"the family {subject.family} is not among those accepted here")]
+    return [Finding("family", "ok", f"the family {subject.family} is accepted here")]
+
+
+def _alignment(policy: Policy, subject: Subject) -> list[Finding]:
+    if subject.alignment not in _NOT_ALIGNED or policy.unaligned == "allow":
+        return []
+    if subject.alignment == "maligned":
+        return [Finding("alignment", "refuse", "it was made to do harm")]
+    words = {"unaligned": "it was never aligned", "uncensored": "its alignment was taken out"}
+    return [Finding("alignment", policy.unaligned, words[subject.alignment])]
+
+
+def _evidence(policy: Policy, subject: Subject, action: Action) -> list[Finding]:
+    found = []
+    for capability, wanted in sorted(policy.minimum_evidence.items()):
+        measured = subject.evidence.get(capability)
+        if measured is None and not subject.installed and action != "load":
+            found.append(Finding("evidence", "note", f"{capability} can be measured once it is here"))
+        elif measured is None:
+            found.append(Finding("evidence", "unknown", f"{capability} was not measured here, {wanted:g} is required"))
+        elif measured < wanted:
+            text = f"{capability} was measured at {measured:g}, {wanted:g} is required"
+            found.append(Finding("evidence", "refuse", text))
+        else:
+            found.append(Finding("evidence", "ok", f"{capability} was measured at {measured:g}"))
+    return found

@@ -1,0 +1,46 @@
+"""From what is needed to a model, and why. Pure rules over candidates that others gathered.
+
+Hard requirements come first: a candidate that misses one is out. Among the rest the cheapest state wins (loaded before
+installed before available), then the preferences in the order they are stated, then the `general` score, then fixed
+tie breaks. What was measured on this machine outranks what a tag or a maker declares.
+"""
+
+from pantry.selection.candidate import Candidate, Measurement, State, lacks
+from pantry.selection.choosing import Choice, RunnerUp, Surroundings, choose
+from pantry.selection.request import (
+    AUTO,
+    KNOWN_CAPABILITIES,
+    MODES,
+    PREFERENCES,
+    Fallback,
+    Need,
+    Request,
+    Vocabulary,
+    parse_auto,
+    parse_mode,
+    parse_needs,
+    parse_preferences,
+)
+
+__all__ = [
+    "AUTO",
+    "KNOWN_CAPABILITIES",
+    "MODES",
+    "PREFERENCES",
+    "Candidate",
+    "Choice",
+    "Fallback",
+    "Measurement",
+    "Need",
+    "Request",
+    "RunnerUp",
+    "State",
+    "Surroundings",
+    "Vocabulary",
+    "choose",
+    "lacks",
+    "parse_auto",
+    "parse_mode",
+    "parse_needs",
+    "parse_preferences",
+]
