@@ -57,7 +57,7 @@ async def _round(worker: Worker, number: int) -> EngineSpeed:
         async for line in response.content:
             if line.startswith(b"data: {"):
                 event = json.loads(line[6:])
-                if not first and any(choice.get("text") for choice in event.get("choices", [])):
+                if not first and event.get("choices"):  # its text may be empty: a special token counts as well
                     first = time.perf_counter()
                 usage = event.get("usage") or usage
     end = time.perf_counter()

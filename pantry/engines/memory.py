@@ -1,43 +1,30 @@
-"""How much memory a loaded model needs, estimated before it is loaded."""
+"""How much memory a worker will need for a model file, estimated before it is started."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from pantry.engines.adapter import LoadOptions
-
-PROCESS = 90_000_000
-"""Bytes a worker needs without any model: the interpreter, the engine's code, HTTP threads (measured: 62 to 85 MB)."""
-BATCH = 256
-"""Prompt tokens in one evaluation; the largest buffers hold this many rows."""
+from pantry.formats.gguf import read_header
+from pantry.formats.memory import Need, architecture_of, estimate
 
 
 @dataclass(frozen=True)
-class MemoryNeed:
-    """Bytes by purpose. `cache` grows with context and parallel answers, `prompts` is the prompt cache's limit."""
+class WorkerNeed:
+    """Bytes a worker needs: the model's, and past prompts kept for reuse (no more than one full cache)."""
 
-    weights: int
-    cache: int
-    compute: int
+    model: Need
     prompts: int
 
     @property
     def total(self) -> int:
-        return self.weights + self.cache + self.compute + self.prompts + PROCESS
+        return self.model.ram + self.prompts
 
 
-def estimate(size: int, facts: dict[str, Any], options: LoadOptions) -> MemoryNeed:
-    """What a model file of `size` bytes needs with these options.
-
-    `facts` are those of the store: `kv_bytes_per_token`, `vocabulary`, `width` (embedding length). Compute buffers
-    hold a batch of logits and a few activations, all 4-byte floats.
-    """
-    tokens = options.context * options.parallel
-    row = facts.get("vocabulary", 0) + 12 * facts.get("width", 0)
-    return MemoryNeed(
-        weights=size,
-        cache=facts.get("kv_bytes_per_token", 0) * tokens,
-        compute=4 * BATCH * row,
-        prompts=min(options.prompt_cache, facts.get("kv_bytes_per_token", 0) * tokens),
-    )
+def worker_need(path: Path, format: str, options: LoadOptions) -> WorkerNeed:
+    """Estimate from the file's header. Raises BadFileError when it cannot be read."""
+    if format != "gguf":
+        return WorkerNeed(Need(weights=path.stat().st_size, cache=0, compute=0), 0)
+    need = estimate(architecture_of(read_header(path)), options.context, parallel=options.parallel)
+    return WorkerNeed(need, min(options.prompt_cache, need.cache))

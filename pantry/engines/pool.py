@@ -19,7 +19,7 @@ from pantry.core.settings import Settings
 from pantry.core.units import format_bytes
 from pantry.engines.adapter import ENGINES, LoadOptions, ModelFile
 from pantry.engines.choose import choose_engine, load_options
-from pantry.engines.memory import MemoryNeed, estimate
+from pantry.engines.memory import WorkerNeed, worker_need
 from pantry.engines.worker import Worker
 from pantry.store.models import InstalledModel, Store
 
@@ -33,8 +33,8 @@ class LoadedModel:
     model: InstalledModel
     engine: str
     options: LoadOptions
-    need: MemoryNeed
     slots: asyncio.Semaphore
+    need: WorkerNeed | None = None
     pinned: bool = False
     reserved: bool = False
     worker: Worker | None = None
@@ -140,7 +140,6 @@ class Pool:
                 model,
                 choose_engine(model, self._settings, self._store.database),
                 options,
-                estimate(model.size, model.facts, options),
                 asyncio.Semaphore(options.parallel),
             )
             self._entries[model.name] = entry
@@ -160,20 +159,26 @@ class Pool:
             self.crashes += 1
             await entry.worker.stop()
             entry.worker = None
+        path, need = await asyncio.to_thread(self._examine, entry)
         async with self._reserving:
-            await self._make_room(entry)
-            entry.reserved = True
+            await self._make_room(entry, need)
+            entry.need, entry.reserved = need, True
         try:
-            entry.worker = await self._start(entry)
+            entry.worker = await self._start(entry, path)
         finally:
             entry.reserved = False
         entry.last_used = time.monotonic()
         self.loads += 1
         return entry.worker
 
-    async def _start(self, entry: LoadedModel) -> Worker:
+    def _examine(self, entry: LoadedModel) -> tuple[Path, WorkerNeed]:
+        """The model's file, its digest checked, and the memory it will need."""
+        with Store.open(self._paths) as store:  # SQLite connections belong to their thread
+            path = store.verified_file(entry.model)
+        return path, worker_need(path, entry.model.format, entry.options)
+
+    async def _start(self, entry: LoadedModel, path: Path) -> Worker:
         model = entry.model
-        path = await asyncio.to_thread(self._verified_path, model)
         name = f"{model.name.name}:{model.name.tag}"
         socket = self._paths.run / f"w-{hashlib.sha256(name.encode()).hexdigest()[:12]}.sock"
         log = self._paths.logs / f"{name.replace(':', '_')}.log"
@@ -181,15 +186,11 @@ class Pool:
         command = ENGINES.get(entry.engine).command(file, entry.options, socket, self._settings)
         return await Worker.start(str(model.name), command, socket, log, self._settings.load_timeout)
 
-    def _verified_path(self, model: InstalledModel) -> Path:
-        with Store.open(self._paths) as store:  # SQLite connections belong to their thread
-            return store.verified_file(model)
-
-    async def _make_room(self, entry: LoadedModel) -> None:
+    async def _make_room(self, entry: LoadedModel, worker: WorkerNeed) -> None:
         """Unload least recently used models until `entry` fits the budget and the machine."""
-        need = entry.need.total
+        need = worker.total
         if need > self.budget:
-            raise _does_not_fit(entry, f"the budget is {format_bytes(self.budget)}")
+            raise _does_not_fit(entry, worker, f"the budget is {format_bytes(self.budget)}")
         while self._used(but=entry) + need > self.budget or need > self._available_memory():
             victims = [e for e in self._entries.values() if e.running and e.idle and not e.pinned and e is not entry]
             if victims:
@@ -202,10 +203,11 @@ class Pool:
                     retry_after=5,
                 )
             free = format_bytes(min(self.budget - self._used(but=entry), self._available_memory()))
-            raise _does_not_fit(entry, f"{free} are free")
+            raise _does_not_fit(entry, worker, f"{free} are free")
 
     def _used(self, but: LoadedModel) -> int:
-        return sum(e.need.total for e in self._entries.values() if (e.running or e.reserved) and e is not but)
+        counted = (e for e in self._entries.values() if (e.running or e.reserved) and e is not but)
+        return sum(e.need.total for e in counted if e.need)
 
     async def _stop(self, entry: LoadedModel) -> None:
         worker, entry.worker, entry.pinned = entry.worker, None, False
@@ -223,10 +225,11 @@ class Pool:
                     await self._stop(entry)
 
 
-def _does_not_fit(entry: LoadedModel, room: str) -> MemoryBudgetError:
-    need, options = entry.need, entry.options
+def _does_not_fit(entry: LoadedModel, need: WorkerNeed, room: str) -> MemoryBudgetError:
+    options = entry.options
     return MemoryBudgetError(
         f"{entry.model.name} needs about {format_bytes(need.total)} with {options.parallel} answers of "
-        f"{options.context} tokens ({format_bytes(need.weights)} weights, {format_bytes(need.cache)} cache); {room}.",
+        f"{options.context} tokens ({format_bytes(need.model.weights)} weights, "
+        f"{format_bytes(need.model.cache)} cache); {room}.",
         hint="Set a smaller context, fewer parallel answers or a larger memory_budget (docs/settings.md).",
     )

@@ -38,7 +38,7 @@ class Worker:
         self.name, self.process, self.socket, self.log = name, process, socket, log
         self.started_at = time.time()
         self._session = aiohttp.ClientSession(
-            # llama.cpp's listener closes a connection after a stream, which a reused one would meet as a broken request.
+            # llama.cpp's listener closes a connection after a stream; a request on a reused one would break.
             connector=aiohttp.UnixConnector(str(socket), limit=0, force_close=True),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
             auto_decompress=False,

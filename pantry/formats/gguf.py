@@ -114,24 +114,6 @@ class GGUFHeader:
             totals[tensor.type] = totals.get(tensor.type, 0) + math.prod(tensor.shape)
         return max(totals, key=lambda name: totals[name]) if totals else "unknown"
 
-    def kv_cache_bytes(self, tokens: int, bytes_per_element: float = 2.0) -> int:
-        """Bytes of the attention cache for `tokens` of context: layers x KV width (keys and values) x tokens.
-
-        `bytes_per_element` is 2 for the default F16 cache. Counts full attention in every layer, an upper bound for
-        models with sliding windows or recurrent layers. 0 when the header does not say the shape.
-        """
-        layers, heads, width = (self.number(k) for k in ("block_count", "attention.head_count", "embedding_length"))
-        if not layers or not heads or not width:
-            return 0
-        per_layer = self.metadata.get(f"{self.architecture}.attention.head_count_kv", heads)
-        key = self.number("attention.key_length") or width // heads
-        value = self.number("attention.value_length") or width // heads
-        if isinstance(per_layer, list):
-            all_heads = sum(count for count in per_layer if isinstance(count, int))
-        else:
-            all_heads = layers * (per_layer if isinstance(per_layer, int) and per_layer else heads)
-        return int(all_heads * (key + value) * tokens * bytes_per_element)
-
 
 def read_header(path: Path) -> GGUFHeader:
     """Read and check the header of the GGUF file at `path`.

@@ -84,7 +84,7 @@ class Need:
 
 def architecture_of(header: GGUFHeader) -> Architecture:
     """Read from a GGUF header what decides about memory. Missing figures count as nothing, so check `layers`."""
-    count = header.number("block_count") or 0
+    count = min(header.number("block_count") or 0, len(header.tensors))  # a header may claim any number
     blocks = [0] * count
     embedding = output = 0
     for tensor in header.tensors:

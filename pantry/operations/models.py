@@ -12,7 +12,7 @@ from pantry.client.connection import ServiceConnection
 from pantry.core.errors import BadFileError, ServiceUnavailableError, UsageError
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
-from pantry.formats.gguf import GGUFHeader, LongArray, read_header
+from pantry.formats.gguf import GGUFHeader, read_header
 from pantry.store.blobs import Progress
 from pantry.store.models import InstalledModel, Store
 
@@ -46,8 +46,6 @@ def inspect_file(file: Path) -> tuple[str, dict[str, Any]]:
 
 def gguf_facts(header: GGUFHeader) -> dict[str, Any]:
     """The facts of a GGUF header that listing, selection and memory estimates use."""
-    tokens = header.metadata.get("tokenizer.ggml.tokens")
-    vocabulary = tokens.count if isinstance(tokens, LongArray) else len(tokens) if isinstance(tokens, list) else 0
     facts = {
         "architecture": header.architecture,
         "title": header.name,
@@ -57,9 +55,6 @@ def gguf_facts(header: GGUFHeader) -> dict[str, Any]:
         "licence": header.text("general.license"),
         "description": header.text("general.description"),
         "chat": header.chat_template is not None,
-        "vocabulary": vocabulary,
-        "width": header.number("embedding_length") or 0,
-        "kv_bytes_per_token": header.kv_cache_bytes(1),
     }
     if not header.tensors:
         raise BadFileError("The file holds no tensors: it is a vocabulary, not a model.")

@@ -61,7 +61,7 @@ def loaded_object(gateway: Gateway, entry: LoadedModel) -> dict[str, Any]:
         "active": entry.active,
         "waiting": entry.waiting,
         "pinned": entry.pinned,
-        "estimated_memory": entry.need.total,
+        "estimated_memory": entry.need.total if entry.need else None,
         "memory": entry.worker.memory() if entry.worker else 0,
         "pid": entry.worker.pid if entry.worker else None,
         "unloads_in": max(0.0, left) if left is not None else None,

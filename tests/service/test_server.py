@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pantry.formats.memory import PROCESS
 from tests.service.running import Service, free_port, starting, wait_until
 
 pytestmark = pytest.mark.slow
@@ -202,7 +203,7 @@ def test_idle_model_is_unloaded_after_the_keep_alive(home_folder: Path) -> None:
 
 
 def test_least_recently_used_model_makes_room_and_pinned_ones_stay(home_folder: Path) -> None:
-    service = Service(home_folder, {"PANTRY_MEMORY_BUDGET": "200000000"})
+    service = Service(home_folder, {"PANTRY_MEMORY_BUDGET": str(int(2.5 * PROCESS))})
     for name in ("one", "two", "three"):
         service.add_echo(name)
     with starting(service):
