@@ -58,7 +58,8 @@ def _training(m: dict[str, Any]) -> str:
 ## Data and training
 
 Text: {text["bytes"] / 1e6:.1f} MB written by `examples/starter/generate.py` with seed 1,
-{text["documents"]:,} documents, {text["tokens"]:,} tokens, of which {text["answer_tokens"]:,} are the model's own words. No other text was used.
+{text["documents"]:,} documents, {text["tokens"]:,} tokens.
+{text["answer_tokens"]:,} of them are the model's own words. No other text was used.
 SHA-256 of the text: `{text["sha256"]}`.
 
 Training: {state["minutes"]:.0f} minutes on {threads}, {state["steps"]:,} steps, {state["tokens"] / 1e6:.1f} M tokens
@@ -86,6 +87,7 @@ On {m["questions"]:,} questions whose combination of facts is nowhere in the tra
 def _families(m: dict[str, Any]) -> str:
     families, warm, ended, recall = m["families"], m["warm"], m["ended"], m["recall"]
     right, asked = sum(s.right for s in families.values()), sum(s.asked for s in families.values())
+    seen = ", ".join(f"{name} {s.right} of {s.asked}" for name, s in m["seen"].items())
     again = sum(s.right for s in warm.values())
     lines = "\n".join(
         f"| {name} | {s.asked} | {s.share:.0%} | {warm[name].share:.0%} |"
@@ -94,7 +96,10 @@ def _families(m: dict[str, Any]) -> str:
     return f"""\
 ## Right answers on held-out questions
 
-Asked through llama.cpp with the shipped file. Right means the whole answer, word for word; for stories, sentences and
+Asked through llama.cpp with the shipped file. About 6 % of the combinations of each family are kept out of its
+training text: pairs to compare, sums, scenes, lists, sentences; for facts that nobody could guess (a capital, an
+opposite) the pair of fact and wording. No question below, greetings, capitals and end marks apart, is in the
+training text. Right means the whole answer, word for word; for stories, sentences and
 lists, where many answers are right, a rule (`examples/starter/scoring.py`): what was asked for is in it, one pronoun
 for the hero, whole to the last full stop. A right answer must also end by itself.
 
@@ -105,6 +110,9 @@ In conversations, {recall.right} of {recall.asked} questions about what was said
 | family | questions | temperature 0 | temperature {m["temperature"]} |
 |---|---|---|---|
 {lines}
+
+Questions whose wording is in the training text, with another greeting or none (not part of the figures above):
+{seen}.
 """
 
 

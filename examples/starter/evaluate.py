@@ -17,10 +17,10 @@ from tokenizers import Tokenizer
 
 from . import tokenizer as tok
 from .card import card
-from .corpus.turn import Turn
+from .corpus.turn import Turn, bare
 from .engine import Engine, Reply
 from .export import load, stored_weights
-from .generate import held_out_memories, held_out_turns
+from .generate import held_out_memories, held_out_turns, questions_in
 from .model import Llama
 from .ngram import NGram, padded
 from .scoring import is_right
@@ -138,11 +138,14 @@ def measure(folder: Path, gguf: Path, seed: int, per_family: int) -> dict[str, A
     model, state = load(folder / "model.pt")
     stored_weights(model, gguf)
     corpus = tok.Corpus.load(folder / "train.npz")
-    turns = list(held_out_turns(seed, per_family))
+    asked, trained = list(held_out_turns(seed, per_family)), questions_in(folder / "train.jsonl")
+    turns = [turn for turn in asked if bare(turn.user) not in trained]
+    known = [turn for turn in asked if bare(turn.user) in trained]
     encoded = [tok.encode_document(tokenizer, [("user", t.user), ("assistant", t.answer)]) for t in turns]
     size = sum(len(t.answer.encode()) for t in turns)
     with Engine(gguf) as engine:
         families, ended = exact_match(engine, turns)
+        seen, _ = exact_match(engine, known)
         warm, _ = exact_match(engine, turns, temperature=SAMPLE_TEMPERATURE)
         recall = conversation_recall(engine, held_out_memories(seed, per_family))
         shown = samples(engine)
@@ -150,7 +153,7 @@ def measure(folder: Path, gguf: Path, seed: int, per_family: int) -> dict[str, A
     return {
         "text": text_facts(folder, corpus), "state": state, "parameters": model.parameter_count(), "shape": model.shape,
         "gguf_bytes": gguf.stat().st_size, "gguf_sha256": digest(gguf), "questions": len(turns), "families": families,
-        "warm": warm, "ended": ended, "recall": recall, "samples": shown, "baselines": baselines,
+        "seen": seen, "warm": warm, "ended": ended, "recall": recall, "samples": shown, "baselines": baselines,
         "loss": losses(model_losses(model, encoded), encoded, size),
         "temperature": SAMPLE_TEMPERATURE, "seed": SAMPLE_SEED,
     }  # fmt: skip

@@ -24,7 +24,7 @@ from .corpus import (
     small_talk,
     stories,
 )
-from .corpus.turn import Family, Turn, draw, is_held_out
+from .corpus.turn import Family, Turn, bare, draw, is_held_out
 
 FACT_ROOMS = (comparisons, kinds, knowledge)
 ROOMS = (*FACT_ROOMS, lists_and_numbers, scenes, rewriting, about_pantry, small_talk, stories)
@@ -115,6 +115,12 @@ def held_out_memories(seed: int, count: int) -> list[tuple[Turn, Turn]]:
         if is_held_out(question):
             pairs.append((said, question))
     return pairs
+
+
+def questions_in(path: Path) -> set[str]:
+    """Every question of a text file written here, in its bare form."""
+    with path.open(encoding="utf-8") as lines:
+        return {bare(text) for line in lines for role, text in json.loads(line) if role == "user"}
 
 
 def encode(document: Document) -> bytes:

@@ -7,11 +7,10 @@ minutes, so that the run ends when the time does. A checkpoint is written every 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -96,12 +95,22 @@ def prepare(folder: Path, vocab: int, length: int) -> tok.Corpus:
     return tok.Corpus.load(encoded)
 
 
-def save(model: Llama, folder: Path, state: dict[str, float]) -> None:
-    """Checkpoint by atomic rename: readers never see half a file."""
+@dataclass(frozen=True)
+class Progress:
+    """What a model has been through, this run and those it resumed; `minutes` and `threads` go into its card."""
+
+    steps: int = 0
+    tokens: int = 0
+    minutes: float = 0.0
+    loss: float = 0.0
+    threads: int = 1
+
+
+def save(model: Llama, folder: Path, progress: Progress) -> None:
+    """Checkpoint by rename: readers never see half a file."""
     part = folder / "model.part"
-    torch.save({"shape": asdict(model.shape), "weights": model.state_dict(), "state": state}, part)
+    torch.save({"shape": asdict(model.shape), "weights": model.state_dict(), "state": asdict(progress)}, part)
     part.replace(folder / "model.pt")
-    (folder / "training.json").write_text(json.dumps(state, indent=1))
 
 
 def optimisers(model: Llama, peak: float) -> list[torch.optim.Optimizer]:
@@ -114,77 +123,81 @@ def optimisers(model: Llama, peak: float) -> list[torch.optim.Optimizer]:
     return built
 
 
+def start(options: argparse.Namespace) -> tuple[Llama, Progress]:
+    """A new network, or with --resume the one in the folder (its weights; the optimisers start afresh)."""
+    saved = options.folder / "model.pt"
+    if options.resume:
+        content = torch.load(saved, map_location="cpu", weights_only=True)
+        model = Llama(Shape(**content["shape"]))
+        model.load_state_dict(content["weights"])
+        return model.to(options.device), Progress(**content["state"])
+    shape = Shape(
+        vocab=options.vocab, width=options.width, layers=options.layers, heads=options.heads,
+        kv_heads=options.kv_heads, hidden=options.hidden, context=options.length,
+    )  # fmt: skip
+    return Llama(shape).to(options.device), Progress(threads=options.threads)
+
+
+def batches(corpus: tok.Corpus, size: int, seed: int) -> Iterator[np.ndarray]:
+    """Document numbers, `size` at a time, every document once before any comes again."""
+    shuffle = np.random.default_rng(seed)
+    while True:
+        order = shuffle.permutation(len(corpus.starts) - 1)
+        for at in range(0, len(order) - size + 1, size):
+            yield order[at : at + size]
+
+
+def learn(
+    model: Llama, corpus: tok.Corpus, batch: np.ndarray, options: argparse.Namespace, generator: torch.Generator
+) -> tuple[float, int]:
+    """Gradients of one batch, left in the parameters. Returns the mean loss and the number of tokens read."""
+    own_words = sum(int(corpus.own[corpus.starts[d] : corpus.starts[d + 1]].sum()) for d in batch)
+    total, count, read = 0.0, 0, 0
+    for ids, own in groups(corpus, batch, options.places):
+        with torch.autocast(options.device, dtype=torch.bfloat16):
+            part = losses(model, ids.to(options.device), own.to(options.device), generator)
+        (part.sum() / own_words).backward()
+        total, count = total + float(part.detach().sum()), count + part.numel()
+        read += int((ids != 0).sum()) + len(ids)
+    return total / count, read
+
+
 def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    device = options.device
     corpus = prepare(options.folder, options.vocab, options.length)
-    model = Llama(
-        Shape(
-            vocab=options.vocab,
-            width=options.width,
-            layers=options.layers,
-            heads=options.heads,
-            kv_heads=options.kv_heads,
-            hidden=options.hidden,
-            context=options.length,
-        )
-    ).to(device)
+    model, before = start(options)
     built = optimisers(model, options.lr)
-    generator = torch.Generator().manual_seed(options.seed)
-    print(
-        f"{model.parameter_count() / 1e6:.2f} M parameters, {len(corpus.tokens) / 1e6:.2f} M tokens, "
-        f"{int(corpus.own.sum()) / 1e6:.2f} M own, {len(corpus.starts) - 1} documents",
-        flush=True,
-    )
-    started = saved = printed = time.monotonic()
-    seen, step, order, mean = 0, 0, np.empty(0, np.int64), 0.0
-    shuffle = np.random.default_rng(options.seed)
-    while (done := (time.monotonic() - started) / (options.minutes * 60)) < 1 and (
-        not options.steps or step < options.steps
-    ):
-        if len(order) < options.documents:
-            order = shuffle.permutation(len(corpus.starts) - 1)
-        batch, order = order[: options.documents], order[options.documents :]
-        own_words = sum(int(corpus.own[corpus.starts[d] : corpus.starts[d + 1]].sum()) for d in batch)
-        loss, count = 0.0, 0
-        for ids, own in groups(corpus, batch, options.places):
-            with torch.autocast(device, dtype=torch.bfloat16):
-                part = losses(model, ids.to(device), own.to(device), generator)
-            (part.sum() / own_words).backward()
-            loss, count, seen = loss + float(part.detach().sum()), count + part.numel(), seen + int((ids != 0).sum())
-        loss /= count
+    seed = options.seed + before.steps
+    generator = torch.Generator().manual_seed(seed)
+    print(f"{model.parameter_count() / 1e6:.2f} M parameters, {len(corpus.tokens) / 1e6:.2f} M tokens", flush=True)
+    began = saved = printed = time.monotonic()
+    progress = before
+    for batch in batches(corpus, options.documents, seed):
+        done = (time.monotonic() - began) / (options.minutes * 60)
+        if done >= 1 or (options.steps and progress.steps - before.steps >= options.steps):
+            break
+        loss, read = learn(model, corpus, batch, options, generator)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser in built:
             for group in optimiser.param_groups:
                 group["lr"] = group["peak"] * rate(done)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-        step += 1
-        mean = loss if step == 1 else 0.98 * mean + 0.02 * loss
         now = time.monotonic()
+        progress = Progress(
+            progress.steps + 1, progress.tokens + read, before.minutes + (now - began) / 60,
+            0.98 * progress.loss + 0.02 * loss if progress.loss else loss, options.threads,
+        )  # fmt: skip
         if now - printed > 15:
             printed = now
-            print(
-                f"{(now - started) / 60:6.1f} min  step {step}  loss {mean:.4f}  {seen / (now - started):.0f} tok/s",
-                flush=True,
-            )
+            speed = (progress.tokens - before.tokens) / (now - began)
+            line = f"{progress.minutes:6.1f} min  step {progress.steps}  loss {progress.loss:.4f}  {speed:.0f} tok/s"
+            print(line, flush=True)
         if now - saved > options.save_every * 60:
             saved = now
-            save(model, options.folder, _state(step, seen, now - started, mean, options))
-    save(model, options.folder, _state(step, seen, time.monotonic() - started, mean, options))
-
-
-def _state(step: int, seen: int, seconds: float, loss: float, options: argparse.Namespace) -> dict[str, float]:
-    return {
-        "steps": step,
-        "tokens": seen,
-        "minutes": round(seconds / 60, 1),
-        "loss": round(loss, 4),
-        "threads": options.threads,
-        "budget_minutes": options.minutes,
-        "parameters_vocab": options.vocab,
-    }
+            save(model, options.folder, progress)
+    save(model, options.folder, progress)
 
 
 def main() -> None:
@@ -193,11 +206,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("build/starter"))
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--steps", type=int, default=0, help="stop after this many steps (0: only the time counts)")
+    parser.add_argument("--resume", action="store_true", help="go on from the model in the folder")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cuda" if gpu else "cpu")
     parser.add_argument("--documents", type=int, default=256 if gpu else 32, help="documents of a step")
     parser.add_argument(
-        "--places", type=int, default=32768 if gpu else 1536, help="token places of one group of documents"
+        "--places", type=int, default=32768 if gpu else 3072, help="token places of one group of documents"
     )
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--vocab", type=int, default=4096)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from .turn import Family, Turn, asked, topics
+from .turn import LEADS, Family, Turn, asked, topics
 from .words import table
 
 _DATA = table("about_pantry")
@@ -16,7 +16,7 @@ _TERM_QUESTIONS: list[str] = _DATA["term_questions"]
 def command(rng: random.Random) -> Turn:
     topic = rng.choice(_TOPICS)
     form = rng.randrange(len(topic.questions))
-    lead = rng.choice(("", "", "", "", "In Pantry, ", "Please help: "))
+    lead = rng.choice(LEADS)
     return Turn("pantry", f"{topic.name}/{form}/{lead}", asked(rng, lead + topic.questions[form]), topic.answer)
 
 

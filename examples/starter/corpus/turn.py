@@ -96,3 +96,15 @@ def asked(rng: random.Random, question: str, *, lower: bool = True) -> str:
     if rng.random() < 0.15 and text[-1] in "?.":
         text = text[:-1]
     return text
+
+
+LEADS = ("", "", "", "", "In Pantry, ", "Please help: ")
+"""What may stand before a question about Pantry, after the opener."""
+
+
+def bare(question: str) -> str:
+    """The question without greeting, capitals and end mark: two questions with one bare form are the same question."""
+    text = question.lower()
+    for openings in (OPENERS, LEADS):
+        text = text.removeprefix(next((o.lower() for o in openings if o and text.startswith(o.lower())), ""))
+    return text.rstrip("?.!")
