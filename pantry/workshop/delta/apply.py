@@ -29,7 +29,7 @@ SPARE_SPACE = 64_000_000  # bytes left free on the disk
 
 
 def apply_delta(base: Source, delta: DeltaFolder, out: Path, progress: Progress | None = None) -> MatchedBase:
-    """Rebuild the delta's files: a single file at `out` (or inside it, where it is a folder), several in the folder `out`.
+    """Rebuild the delta's files: several in the folder `out`, a single one at `out` (or inside it, if it is a folder).
 
     Everything is built under a temporary name beside `out` and moved there when all digests are right. What an
     interruption leaves is taken up again by the next call, tensor by tensor. Raises VerificationError for a wrong base

@@ -53,8 +53,8 @@ class Located:
 class Source:
     """The files of a base or target, held open."""
 
-    def __init__(self, root: Path, files: tuple[SourceFile, ...]) -> None:
-        self.root, self.files = root, files
+    def __init__(self, title: str, files: tuple[SourceFile, ...], *, is_file: bool) -> None:
+        self.title, self.files, self.is_file = title, files, is_file
         self.by_path = {file.path: file for file in files}
         self.tensors: dict[str, Located] = {}
         for file in files:
@@ -62,26 +62,30 @@ class Source:
                 self.tensors.setdefault(tensor.name, Located(file, tensor))
 
     @classmethod
-    def open(cls, root: Path) -> Source:
+    def open(cls, root: Path, title: str | None = None) -> Source:
         """Open a file, or every file below a folder (hidden and unfinished ones are left out).
+
+        `title` is how it is called, and a single file's name, where that is not the name on disk.
 
         Raises NotFoundError when there is nothing, BadFileError when a model file is damaged, StorageError.
         """
         if not root.exists():
             raise NotFoundError(f"There is no file or folder {root}.")
-        found = sorted(_files_below(root)) if root.is_dir() else [root]
+        is_file = not root.is_dir()
+        called = title or root.absolute().name
+        found = [root] if is_file else sorted(_files_below(root))
         if not found:
             raise NotFoundError(f"The folder {root} holds no files.")
         with ExitStack() as opened:
             files = []
             for path in found:
-                name = path.relative_to(root).as_posix() if root.is_dir() else path.name
+                name = called if is_file else path.relative_to(root).as_posix()
                 layout = read_layout(path)
                 file = OpenFile(path)
                 opened.callback(file.close)
                 files.append(SourceFile(name, file, layout))
             opened.pop_all()
-        return cls(root, tuple(files))
+        return cls(called, tuple(files), is_file=is_file)
 
     @cached_property
     def contents(self) -> Digest:

@@ -1,0 +1,354 @@
+"""Weight differences as use-cases: make, apply, flatten, inspect; and the `.enc` files of point-alpaca."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pantry.core.errors import (
+    BadFileError,
+    ConflictError,
+    NotFoundError,
+    PolicyRefusedError,
+    UsageError,
+    VerificationError,
+)
+from pantry.core.files import TEMPORARY_PREFIX, storage_errors
+from pantry.core.paths import Paths
+from pantry.core.refs import ModelName
+from pantry.flatpack.archive import Reader, pack
+from pantry.flatpack.licence import check_licence
+from pantry.flatpack.manifest import Licences, Manifest, Provenance, write_manifest
+from pantry.flatpack.signature import Verdict, judge, verify
+from pantry.flatpack.trust import load_trust
+from pantry.workshop import enc
+from pantry.workshop.checksums import ChecksumList
+from pantry.workshop.delta.adapter import LoraAdapter
+from pantry.workshop.delta.chain import apply_chain, in_order_of_use
+from pantry.workshop.delta.folder import DeltaFolder, delta_table
+from pantry.workshop.delta.inspect import DeltaReport, report_on
+from pantry.workshop.delta.make import write_payload
+from pantry.workshop.delta.payload import PAYLOAD_NAME, BaseTerms
+from pantry.workshop.delta.plan import Planner
+from pantry.workshop.delta.sources import Progress, Source
+
+
+@dataclass(frozen=True)
+class DeltaFacts:
+    """What the manifest of a new delta says beside digests. Names default to those of the files."""
+
+    name: str | None = None
+    version: str = "1.0.0"
+    summary: str | None = None
+    authors: tuple[str, ...] = ()
+    licence: str | None = None
+    base_name: str | None = None
+    base_repository: str | None = None
+    base_licence: str | None = None
+    base_terms: str | None = None
+
+
+@dataclass(frozen=True)
+class MadeDelta:
+    """A delta that was made: where it is, its bytes, and the report on it."""
+
+    path: Path
+    size: int
+    report: DeltaReport
+
+
+@dataclass(frozen=True)
+class AppliedDelta:
+    """What applying deltas gave: the result, its licence, and one verdict per delta on its signature."""
+
+    out: Path
+    files: tuple[str, ...]
+    licence: str | None
+    verdicts: tuple[Verdict, ...] = field(default=())
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is not right about the signatures, one sentence each."""
+        return [verdict.sentence for verdict in self.verdicts if verdict.state != "trusted"]
+
+
+def make_delta(
+    paths: Paths,
+    base: str,
+    target: str,
+    out: Path,
+    *,
+    adapter: Path | None = None,
+    renames: Mapping[str, str] | None = None,
+    facts: DeltaFacts | None = None,
+    progress: Progress | None = None,
+) -> MadeDelta:
+    """Write the difference of `target` from `base` (files, folders, or names of installed models) to `out`.
+
+    `out` is a flatpack when it ends in `.fpk`, else a folder. `adapter` is the folder of a LoRA that was merged into
+    the target; `renames` maps a target tensor's name to the base's. Raises ConflictError when `out` exists,
+    NotFoundError, BadFileError for damaged files, UsageError.
+    """
+    _check_free(out)
+    with contextlib.ExitStack() as opened:
+        base_source = opened.enter_context(open_model(paths, base))
+        target_source = opened.enter_context(open_model(paths, target))
+        lora = opened.enter_context(contextlib.closing(LoraAdapter(adapter))) if adapter else None
+        single = base_source.is_file and target_source.is_file
+        planner = Planner(base_source, lora, renames or {}, single)
+        facts = facts or DeltaFacts()
+        with _room_beside(out) as room:
+            folder = room / "delta"
+            folder.mkdir()
+            terms = BaseTerms(licence=_licence(facts.base_licence), terms=facts.base_terms)
+            index = write_payload(planner, target_source, folder / PAYLOAD_NAME, base=terms, progress=progress)
+            table = delta_table(
+                index, base_source, name=facts.base_name or base_source.title, repository=facts.base_repository
+            )
+            base_digests = tuple(fact.digest for fact in table.bases[0].files)
+            manifest = Manifest.model_validate(
+                {
+                    "kind": "delta",
+                    "name": facts.name or _plain_name(target_source.title),
+                    "version": facts.version,
+                    "summary": facts.summary or f"{target_source.title} as a difference from {base_source.title}",
+                    "authors": facts.authors or (getpass.getuser(),),
+                    "licence": Licences(weights=stricter_licence(facts.base_licence, facts.licence)),
+                    "delta": table,
+                    "provenance": Provenance(base=base_digests),
+                }
+            )
+            write_manifest(manifest, folder)
+            return _finish(folder, out)
+
+
+def apply_deltas(
+    paths: Paths,
+    base: str,
+    deltas: Sequence[Path],
+    out: Path,
+    *,
+    require_signature: bool = False,
+    progress: Progress | None = None,
+) -> AppliedDelta:
+    """Rebuild through one delta or a chain of them (in any order) to `out`, and report on the signatures.
+
+    Raises VerificationError for a wrong base (before any work), a wrong result or a bad signature;
+    PolicyRefusedError with `require_signature` when a delta is not signed by someone trusted here; BadFileError,
+    ConflictError, StorageError.
+    """
+    with contextlib.ExitStack() as opened:
+        source = opened.enter_context(open_model(paths, base))
+        room = opened.enter_context(_room_beside(out))
+        found = [opened.enter_context(_opened_delta(paths, path, room / str(n))) for n, path in enumerate(deltas)]
+        verdicts = tuple(verdict for _, verdict in found)
+        if require_signature and (refused := [verdict for verdict in verdicts if verdict.state != "trusted"]):
+            raise PolicyRefusedError(refused[0].sentence, hint="Trust its signer with: pantry key trust")
+        folders = [delta for delta, _ in found]
+        ordered = in_order_of_use(source, folders)
+        apply_chain(source, ordered, out, progress)
+        last = ordered[-1]
+        files = tuple(fact.path for fact in last.table.results)
+        return AppliedDelta(out, files, _licence_of_chain(ordered), verdicts)
+
+
+def flatten_deltas(
+    paths: Paths, base: str, deltas: Sequence[Path], out: Path, *, progress: Progress | None = None
+) -> MadeDelta:
+    """One delta from `base` to what the chain `deltas` builds, with the name and version of the chain's last.
+
+    Raises as `apply_deltas` and `make_delta`.
+    """
+    _check_free(out)
+    with contextlib.ExitStack() as opened:
+        source = opened.enter_context(open_model(paths, base))
+        room = opened.enter_context(_room_beside(out))
+        found = [opened.enter_context(_opened_delta(paths, path, room / str(n))) for n, path in enumerate(deltas)]
+        ordered = in_order_of_use(source, [delta for delta, _ in found])
+        built = room / "built"
+        built.mkdir()
+        apply_chain(source, ordered, built, progress)
+        first, last = ordered[0], ordered[-1].manifest
+        licence = _licence_of_chain(ordered)
+        accepted, terms = first.table.bases[0], first.payload.index.base
+        only = list(built.iterdir())
+        facts = DeltaFacts(
+            last.name, last.version, last.summary, last.authors, licence, accepted.name, accepted.repository,
+            terms.licence, terms.terms,
+        )  # fmt: skip
+        target = only[0] if source.is_file and len(only) == 1 else built
+        return make_delta(paths, base, str(target), out, facts=facts, progress=progress)
+
+
+def inspect_delta(paths: Paths, delta: Path) -> tuple[DeltaReport, Verdict]:
+    """What a delta holds, and the verdict on its signature. Raises BadFileError, NotFoundError, VerificationError."""
+    with (
+        tempfile.TemporaryDirectory(prefix="pantry-delta-") as room,
+        _opened_delta(paths, delta, Path(room) / "delta") as (opened, verdict),
+    ):
+        return report_on(opened), verdict
+
+
+def encrypt_files(target: Path, key: Path, folder: Path, progress: Progress | None = None) -> list[enc.Written]:
+    """Write `.enc` files for `target`, a file or every file directly in a folder. Raises as `enc.encrypt`."""
+    return [enc.encrypt(file, key, folder, progress) for file in _files_in(target)]
+
+
+def decrypt_files(
+    encrypted: Sequence[Path],
+    key: Path,
+    folder: Path,
+    *,
+    checksums: Path | None = None,
+    progress: Progress | None = None,
+) -> list[enc.Written]:
+    """Rebuild plain files from `.enc` files and folders of them; files already there and right are left.
+
+    With `checksums`, a list of md5 or sha256 sums or addresses, listed files must all be there, and sums are checked
+    before and after. Raises NotFoundError, BadFileError, VerificationError, ConflictError; the file at fault is not
+    written, earlier ones stay.
+    """
+    files = [file for path in encrypted for file in _files_in(path, "*.enc")]
+    wanted = ChecksumList.read(checksums) if checksums else ChecksumList()
+    if missing := wanted.missing({file.name for file in files}):
+        raise NotFoundError(f"Listed, but not there: {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}.")
+    written = []
+    for file in files:
+        if wanted.names.get(file.name):
+            wanted.check(enc.checksums_of(file))
+        name = enc.EncName.parse(file.name)
+        result = enc.already_there(folder / name.plain, name.digest) or enc.decrypt(file, key, folder, progress)
+        wanted.check(result)
+        written.append(result)
+    return written
+
+
+def stricter_licence(base: str | None, own: str | None) -> str | None:
+    """The licence under which both must be kept: SPDX `A AND B`, or the one that is known.
+
+    Raises UsageError for a name that neither SPDX nor the catalogue knows.
+    """
+    known = [text for text in (_licence(base), _licence(own)) if text]
+    if not known:
+        return None
+    terms = dict.fromkeys(term for text in known for term in _joined_terms(text))
+    return check_licence(" AND ".join(terms))
+
+
+def _joined_terms(licence: str) -> list[str]:
+    """The terms of `A AND B`; anything with alternatives is one term."""
+    return [f"({licence})"] if " OR " in licence else licence.split(" AND ")
+
+
+def _licence_of_chain(ordered: Sequence[DeltaFolder]) -> str | None:
+    licence: str | None = None
+    for delta in ordered:
+        licence = stricter_licence(licence, delta.manifest.licence.weights)
+    return licence
+
+
+def open_model(paths: Paths, reference: str) -> Source:
+    """A file, a folder, or the file of an installed model. Raises NotFoundError, BadFileError, VerificationError."""
+    path = Path(reference)
+    if path.exists():
+        return Source.open(path)
+    try:
+        name = ModelName.parse(reference)
+    except UsageError:
+        raise NotFoundError(f"There is no file or folder {reference}.") from None
+    from pantry.store.models import Store
+
+    if not paths.database.exists():
+        raise NotFoundError(f"{reference!r} is no file or folder, and no model is installed.")
+    with Store.open(paths) as store:
+        model = store.get(name)
+        return Source.open(store.verified_file(model), title=f"{model.name.name}.{model.format}")
+
+
+def _licence(text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        return check_licence(text)
+    except ValueError as error:
+        raise UsageError(f"{error}.") from None
+
+
+def _plain_name(title: str) -> str:
+    """A manifest's name from a file name: lower case, odd characters as dashes."""
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in title.lower())
+    return plain.strip("._-")[:128] or "delta"
+
+
+def _check_free(out: Path) -> None:
+    if out.exists() or out.is_symlink():
+        raise ConflictError(f"{out} exists already.", hint="Give another name with -o, or remove it.")
+
+
+@contextlib.contextmanager
+def _room_beside(out: Path) -> Iterator[Path]:
+    """A temporary folder on the disk of `out`."""
+    with storage_errors(f"Writing beside {out}"):
+        parent = out.absolute().parent
+        parent.mkdir(parents=True, exist_ok=True)
+        room = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}delta-", dir=parent))
+    try:
+        yield room
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def _finish(folder: Path, out: Path) -> MadeDelta:
+    """Move the finished folder to `out`, or pack it there; deltas do not compress further, so they are only framed."""
+    with DeltaFolder(folder) as delta:
+        report = report_on(delta)
+    if out.suffix == ".fpk":
+        return MadeDelta(out, pack(folder, out, level=None).size, report)
+    with storage_errors(f"Writing {out}"):
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        folder.rename(out)
+    return MadeDelta(out, size, report)
+
+
+@contextlib.contextmanager
+def _opened_delta(paths: Paths, path: Path, room: Path) -> Iterator[tuple[DeltaFolder, Verdict]]:
+    """An open delta, its bytes checked against its statement, and the verdict. A bad signature is an error."""
+    trust = load_trust(paths)
+    if path.is_dir():
+        verdict = verify(path, trust)
+        folder = path
+    else:
+        if not path.is_file():
+            raise NotFoundError(f"There is no delta {path}.")
+        with Reader(path) as reader:
+            verdict = judge(reader, trust)
+            if verdict.state != "bad":
+                _require_delta(reader.manifest)
+                reader.unbox(room)
+        folder = room
+    if verdict.state == "bad":
+        raise VerificationError(verdict.sentence, hint="Fetch the delta again.")
+    with DeltaFolder(folder) as delta:
+        yield delta, verdict
+
+
+def _require_delta(manifest: Manifest) -> None:
+    if manifest.kind != "delta":
+        raise BadFileError(f"{manifest.name} is a {manifest.kind}, not a delta.")
+
+
+def _files_in(path: Path, pattern: str = "*") -> list[Path]:
+    """The file itself, or the plain files directly in a folder that match the pattern, sorted."""
+    if path.is_dir():
+        found = sorted(file for file in path.glob(pattern) if file.is_file() and not file.name.startswith("."))
+        if not found:
+            raise NotFoundError(f"The folder {path} holds no files like {pattern}.")
+        return found
+    if not path.is_file():
+        raise NotFoundError(f"There is no file {path}.")
+    return [path]

@@ -1,0 +1,186 @@
+"""The `.enc` files of point-alpaca (2023): weights XOR the bytes of a file that the reader must already have.
+
+The file is called `<name>.<SHA-256 of the plain file, hex>.enc`. It holds that digest (32 bytes), then the plain bytes
+XOR the key. Both are taken in chunks of 10 MiB: a key used up at a chunk's end starts again at its beginning, and a
+short last key chunk is repeated within its data chunk, so the chunk size belongs to the format. This hides nothing from
+an attacker; it keeps the weights from whoever lacks the key file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from pantry.core.errors import BadFileError, ConflictError, NotFoundError, UsageError, VerificationError
+from pantry.core.files import staged_file, storage_errors
+
+CHUNK = 10 << 20
+"""Bytes taken at a time from data and key; part of the format."""
+HEADER = hashlib.sha256().digest_size
+_NAME = re.compile(r"(?P<name>.+)\.(?P<digest>[0-9a-f]{64})\.enc")
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file that was written (or was there already, right): its checksums in hex."""
+
+    path: Path
+    sha256: str
+    md5: str
+
+
+@dataclass(frozen=True)
+class EncName:
+    """A file name as the format wants it: the plain name and the digest of the plain file."""
+
+    plain: str
+    digest: str
+
+    @classmethod
+    def parse(cls, name: str) -> EncName:
+        """Raises BadFileError when the name is of another form or would leave its folder."""
+        match = _NAME.fullmatch(name)
+        if not match or match["name"] in (".", "..") or "/" in name or "\\" in name or "\0" in name:
+            raise BadFileError(
+                f"{name!r} is not named like an .enc file.", hint="Expected NAME.<64 hex digits>.enc, as published."
+            )
+        return cls(match["name"], match["digest"])
+
+
+def encrypt(plain: Path, key: Path, folder: Path, progress: Progress | None = None) -> Written:
+    """Write `<name>.<digest>.enc` into `folder`.
+
+    Raises UsageError for an empty key, NotFoundError, ConflictError when another file of that name is there,
+    StorageError.
+    """
+    _check_files(plain, key)
+    with storage_errors(f"Reading {plain}"), plain.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    final = folder / f"{plain.name}.{digest.hexdigest()}.enc"
+    with storage_errors(f"Encrypting {plain.name}"), plain.open("rb") as data, key.open("rb") as key_file:
+        sums = _Sums()
+        with _fresh_file(final) as out, sums:
+            sums.write(digest.digest(), out)
+            again = hashlib.sha256()
+            for read, coded in _xor_chunks(data, key_file, plain.stat().st_size, progress):
+                again.update(read)
+                sums.write(coded, out)
+            if again.digest() != digest.digest():
+                raise BadFileError(f"{plain} changed while it was read.", hint="Run the command again.")
+    return Written(final, *sums.hex())
+
+
+def decrypt(encrypted: Path, key: Path, folder: Path, progress: Progress | None = None) -> Written:
+    """Write the plain file into `folder`, at its name only when its digest is right.
+
+    Raises UsageError for an empty key, BadFileError for a wrong name or header, VerificationError when the result is
+    not what the header says (a wrong key, or damage), ConflictError when another file of that name is there.
+    """
+    _check_files(encrypted, key)
+    name = EncName.parse(encrypted.name)
+    with storage_errors(f"Decrypting {encrypted.name}"), encrypted.open("rb") as data, key.open("rb") as key_file:
+        header = data.read(HEADER)
+        if len(header) < HEADER or header.hex() != name.digest:
+            raise BadFileError(
+                f"The header of {encrypted.name} is damaged: it says {header.hex()[:12] or 'nothing'}…, "
+                f"the name says {name.digest[:12]}….",
+                hint="Fetch the file again, and do not rename it.",
+            )
+        sums = _Sums()
+        with _fresh_file(folder / name.plain) as out, sums:
+            for _, plain in _xor_chunks(data, key_file, encrypted.stat().st_size - HEADER, progress):
+                sums.write(plain, out)
+            if sums.hex()[0] != name.digest:
+                raise VerificationError(
+                    f"{encrypted.name} does not become the file it should: sha256 {sums.hex()[0][:12]}…, "
+                    f"{name.digest[:12]}… expected. Nothing was kept.",
+                    hint=f"Check that {key.name} is the key file its publisher names, unchanged.",
+                )
+    return Written(folder / name.plain, *sums.hex())
+
+
+def checksums_of(file: Path) -> Written:
+    """The checksums of a file."""
+    sums = _Sums()
+    with storage_errors(f"Reading {file}"), file.open("rb") as opened, sums:
+        while chunk := opened.read(CHUNK):
+            sums.update(chunk)
+    return Written(file, *sums.hex())
+
+
+def already_there(file: Path, digest: str) -> Written | None:
+    """The checksums of `file` when it exists and has that SHA-256."""
+    found = checksums_of(file) if file.is_file() else None
+    return found if found and found.sha256 == digest else None
+
+
+def _check_files(data: Path, key: Path) -> None:
+    for file in (data, key):
+        if not file.is_file():
+            raise NotFoundError(f"There is no file {file}.")
+    if key.stat().st_size == 0:
+        raise UsageError(f"The key {key} is empty.", hint="Give the original weights file that the publisher names.")
+
+
+def _fresh_file(final: Path) -> AbstractContextManager[BinaryIO]:
+    if final.exists() or final.is_symlink():
+        raise ConflictError(f"{final} exists already, with other content.", hint="Remove it or name another folder.")
+    return staged_file(final)
+
+
+def _xor_chunks(
+    data: BinaryIO, key: BinaryIO, total: int, progress: Progress | None
+) -> Iterator[tuple[bytes, memoryview]]:
+    """(chunk as read, chunk XOR key), chunk by chunk."""
+    done = 0
+    while chunk := data.read(CHUNK):
+        key_chunk = key.read(CHUNK)
+        if not key_chunk:
+            key.seek(0)
+            key_chunk = key.read(CHUNK)
+        pattern = np.frombuffer(key_chunk, np.uint8)
+        if len(pattern) < len(chunk):
+            pattern = np.resize(pattern, len(chunk))
+        yield chunk, (np.frombuffer(chunk, np.uint8) ^ pattern[: len(chunk)]).data
+        done += len(chunk)
+        if progress:
+            progress(done, total)
+
+
+class _Sums:
+    """SHA-256 and MD5 of what is written; MD5, the slower one, in a thread beside."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._pool = ThreadPoolExecutor(1)
+
+    def __enter__(self) -> _Sums:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def update(self, data: bytes | memoryview) -> None:
+        beside = self._pool.submit(self._md5.update, data)
+        self._sha256.update(data)
+        beside.result()
+
+    def write(self, data: bytes | memoryview, out: BinaryIO) -> None:
+        beside = self._pool.submit(self._md5.update, data)
+        out.write(data)
+        self._sha256.update(data)
+        beside.result()
+
+    def hex(self) -> tuple[str, str]:
+        """SHA-256 and MD5 so far."""
+        return self._sha256.hexdigest(), self._md5.hexdigest()
