@@ -78,6 +78,17 @@ class PolicyRefusedError(ForbiddenError):
     exit_code = 5
 
 
+class ApprovalNeededError(ForbiddenError):
+    """An app may not do this by itself; the user was asked, in the request `request_id`."""
+
+    code = "approval_needed"
+    exit_code = 17
+
+    def __init__(self, message: str, *, hint: str | None = None, request_id: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.request_id = request_id
+
+
 class ConflictError(PantryError):
     """The thing exists already, or its state does not allow this now."""
 
@@ -119,6 +130,13 @@ class BusyError(PantryError):
     def __init__(self, message: str, *, hint: str | None = None, retry_after: int = 1) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+
+
+class RateLimitError(BusyError):
+    """Too many calls of one kind, or too many open at once; the same call may work later."""
+
+    code = "rate_limited"
+    status = 429
 
 
 class MemoryBudgetError(PantryError):

@@ -51,6 +51,16 @@ class Paths:
         return self.run / "pantry.sock"
 
     @property
+    def call_socket(self) -> Path:
+        """Where programs call the native API, one JSON object a line."""
+        return self.run / "call.sock"
+
+    @property
+    def app_keys(self) -> Path:
+        """Where the client library of this user's programs keeps their keys, one file an app."""
+        return self.config / "apps"
+
+    @property
     def service_file(self) -> Path:
         """What the running service says of itself: process, address, version."""
         return self.run / "service.json"

@@ -54,6 +54,29 @@ class Settings(BaseSettings):
         256_000_000, ge=0, description="Bytes of memory per loaded model that keep past prompts for reuse."
     )
 
+    max_connections: int = Field(2048, ge=1, description="Open connections of each kind (HTTP, call socket).")
+    max_line: int = Field(1_048_576, ge=1024, description="Longest line on the call socket, in bytes.")
+    register_apps: bool = Field(True, description="Programs may register as apps; what they do is approved apart.")
+    approve: tuple[Literal["permission", "load", "unload", "download"], ...] = Field(
+        (), description="What apps may ask for that is approved without asking: permission, load, unload, download."
+    )
+    url_downloads: bool = Field(False, description="Apps may ask for downloads from a URL, not only by name.")
+    notify: bool = Field(True, description="Show a desktop notification when an app asks for something.")
+    keep_sessions: bool = Field(True, description="Keep the history of sessions, so that they can be resumed.")
+    session_days: float = Field(30.0, gt=0, description="Days after its last use that a session is deleted.")
+    session_bytes: int = Field(
+        50_000_000, ge=10_000, description="Bytes of history kept for each app; the oldest sessions go first."
+    )
+    encrypt_sessions: bool = Field(
+        False, description="Encrypt the history of sessions with a key from the system keyring (extra: keyring)."
+    )
+    compat_2023: bool = Field(False, description="Also answer the client library of Pantry's 2023 release.")
+    compat_2023_socket: Path = Field(
+        Path("/tmp/pantrylocal.sock"),  # noqa: S108 - where that library looks
+        description="Unix socket for the 2023 client library.",
+    )
+    compat_2023_port: int = Field(9404, ge=1, le=65535, description="TCP port for the 2023 client library.")
+
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much the service logs.")
 
     @classmethod
