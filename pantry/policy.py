@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -21,6 +21,7 @@ from pantry.core.units import format_bytes, parse_bytes
 from pantry.formats.verdict import FormatVerdict
 
 Action = Literal["pull", "load", "select"]
+ACTIONS: tuple[Action, ...] = get_args(Action)
 Mode = Literal["off", "warn", "enforce"]
 State = Literal["ok", "note", "warn", "ask", "refuse", "unknown"]
 SignatureState = Literal["good", "untrusted", "missing", "bad", "unknown"]
@@ -189,6 +190,16 @@ def parse_policy(
     return parse_consistent(policy, changes, name)
 
 
+def parse_action(text: str) -> Action:
+    """An action by its name. Raises UsageError with the nearest one."""
+    for action in ACTIONS:
+        if action == text.strip().lower():
+            return action
+    raise UsageError(
+        f"There is no action {text[:40]!r}.", hint=did_you_mean(text, ACTIONS, f"Known: {', '.join(ACTIONS)}.")
+    )
+
+
 def parse_consistent(policy: Policy, changes: Mapping[str, Any], name: str) -> Policy:
     """`policy` with `changes`, checked again as a whole. Raises UsageError when it contradicts itself."""
     try:
@@ -310,7 +321,8 @@ def _licences(policy: Policy, subject: Subject) -> list[Finding]:
     if refused:
         return [Finding("licence", "refuse", f"the licence {refused[0]} is refused here")]
     if not policy.accepted_licences:
-        return []
+        named = ", ".join(sorted(subject.licences)) or "no licence that is known"
+        return [Finding("licence", "note", f"it stands under {named}")]
     if not subject.licences:
         return [Finding("licence", "unknown", "its licence is not known, and only some are accepted here")]
     foreign = sorted(subject.licences - set(policy.accepted_licences))

@@ -74,7 +74,7 @@ def _parse(text: str) -> Expression:
         return AllOf(parts) if isinstance(node, AND) else AnyOf(parts)
 
     try:
-        tree = Licensing().parse(text, simple=True)
+        tree = Licensing().parse(text, simple=True)  # type: ignore[no-untyped-call]
     except ExpressionParseError as error:
         where = f" at character {error.position + 1}" if isinstance(error.position, int) and error.position >= 0 else ""
         found = f", at {error.token_string!r}" if getattr(error, "token_string", None) else ""

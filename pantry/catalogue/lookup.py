@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar, cast
 
-from pantry.catalogue.expressions import parse_expression
+from pantry.catalogue.expressions import Expression, Term, parse_expression
 from pantry.catalogue.files import BUILTIN, Loaded, catalogue_files, read_file
 from pantry.catalogue.index import build_index, fingerprint, links_of, open_index
 from pantry.catalogue.query import Clause, Order, Query, clauses, order_by
@@ -168,17 +168,11 @@ class Catalogue:
         except UsageError:
             return "unknown"
 
-    def chains_with(self, licences: frozenset[str]) -> frozenset[int]:
-        """The numbers of the chains in which one of these licences (ids) occurs anywhere."""
+    @cached_property
+    def chain_licences(self) -> dict[int, frozenset[str]]:
+        """The ids of the licences of weights and bases in each chain, by its number; empty when none is known."""
         rows = self._db.execute("SELECT n, links FROM chain").fetchall()
-        return frozenset(n for n, links in rows if self._licences_in(links) & licences)
-
-    def _licences_in(self, links: str) -> set[str]:
-        found: set[str] = set()
-        for link in links_of(links):
-            if link.licence and link.role != "data":
-                found |= licence_ids(link.licence, self.licence_names)
-        return found
+        return {n: licences_of(links_of(links), self.licence_names) for n, links in rows}
 
     def shortlist(self, query: Query, orders: Sequence[Order], limit: int) -> list[ModelEntry]:
         """The best models that meet `query`, best first."""
@@ -187,10 +181,10 @@ class Catalogue:
         return self._models("", where, orders, _values(parts), limit)
 
     def nearest(self, query: Query, orders: Sequence[Order], limit: int) -> list[ModelEntry]:
-        """The models that miss the fewest requirements, best first."""
-        parts = clauses(query, self.tag_bits)
+        """The models that miss the fewest requirements, best first; only obtainable ones if `query` asks for them."""
+        parts = clauses(replace(query, obtainable=False), self.tag_bits)
         missing = " + ".join(f"(NOT {part.sql})" for part in parts) or "0"
-        return self._models("", "1", orders, _values(parts), limit, first=f"{missing}, ")
+        return self._models("", _base(query), orders, _values(parts), limit, first=f"{missing}, ")
 
     def search(self, words: Sequence[str], query: Query, orders: Sequence[Order], limit: int) -> list[ModelEntry]:
         """Models whose text has all of `words` (as beginnings of words) and that meet `query`, best first."""
@@ -203,10 +197,13 @@ class Catalogue:
         return self._models(join, where, orders, (text, *_values(parts)), limit, first="" if orders else "hit_rank, ")
 
     def exclusions(self, query: Query) -> tuple[int, list[Exclusion]]:
-        """How many models there are, and how many of them each requirement of `query` excludes on its own."""
-        parts = clauses(query, self.tag_bits)
+        """How many models there are, and how many of them each requirement of `query` excludes on its own.
+
+        Only obtainable models count if `query` asks for them.
+        """
+        parts = clauses(replace(query, obtainable=False), self.tag_bits)
         sums = "".join(f", COALESCE(sum(NOT {part.sql}), 0)" for part in parts)
-        row = self._db.execute(f"SELECT count(*){sums} FROM model", _values(parts)).fetchone()  # noqa: S608
+        row = self._db.execute(f"SELECT count(*){sums} FROM model WHERE {_base(query)}", _values(parts)).fetchone()  # noqa: S608
         return row[0], [Exclusion(part.label, count) for part, count in zip(parts, row[1:], strict=True)]
 
     def _models(
@@ -224,23 +221,38 @@ def catalogue_sources(paths: Paths | None) -> list[tuple[Path, str]]:
     """Every catalogue file with its origin, in the order in which later ones win."""
     found = [(file, "builtin") for file in catalogue_files(BUILTIN)]
     if paths is not None:
-        received = catalogue_files(paths.data / "catalogue")
-        found += [(file, f"repository {file.parent.name} {file.stem}") for file in received]
+        found += [(file, f"repository {file.parent.name} {file.stem}") for file in _received(paths)]
         found += [(file, "overlay") for file in catalogue_files(paths.config / "catalogue")]
     return found
 
 
-def licence_ids(expression: str, names: dict[str, str]) -> set[str]:
-    """The ids of all licences that occur in an expression. Raises UsageError when it does not parse."""
-    tree = [parse_expression(expression, names)]
-    found = set()
-    while tree:
-        node = tree.pop()
-        if hasattr(node, "parts"):
-            tree += node.parts
-        else:
-            found.add(node.id)
-    return found
+def repository_versions(folder: Path) -> dict[int, Path]:
+    """The versions of one repository's entries that are here: number to file."""
+    named = {file.stem.removeprefix("v"): file for file in folder.glob("v*.json")}
+    return {int(version): file for version, file in named.items() if version.isdigit()}
+
+
+def _received(paths: Paths) -> list[Path]:
+    """The newest entries of every repository; older files may be left over from a crash."""
+    folders = sorted((paths.data / "catalogue").glob("*/"))
+    versions = [repository_versions(folder) for folder in folders]
+    return [each[max(each)] for each in versions if each]
+
+
+def licences_of(chain: Chain, names: Mapping[str, str]) -> frozenset[str]:
+    """The ids of all licences along a chain of weights and bases; unknown names stay as they are."""
+    found: set[str] = set()
+    for link in chain:
+        if link.licence and link.role in ("weights", "base"):
+            try:
+                found |= _ids(parse_expression(link.licence, names))
+            except UsageError:
+                found.add(link.licence)
+    return frozenset(found)
+
+
+def _ids(node: Expression) -> set[str]:
+    return {node.id} if isinstance(node, Term) else {id for part in node.parts for id in _ids(part)}
 
 
 def _read_all(files: Sequence[tuple[Path, str]]) -> Iterator[Loaded]:
@@ -250,3 +262,7 @@ def _read_all(files: Sequence[tuple[Path, str]]) -> Iterator[Loaded]:
 
 def _values(parts: Sequence[Clause]) -> tuple[object, ...]:
     return tuple(value for part in parts for value in part.values)
+
+
+def _base(query: Query) -> str:
+    return "obtainable = 1" if query.obtainable else "1"

@@ -20,6 +20,11 @@ def download_size(model: ModelEntry) -> int | None:
     return None if model.parameters is None else int(model.parameters * BITS_PER_WEIGHT / 8)
 
 
+def active_weights(model: ModelEntry) -> int | None:
+    """Weights read for each token: all of them, or those of the experts at work."""
+    return model.active_parameters or model.parameters
+
+
 def memory_size(model: ModelEntry) -> int | None:
     """Bytes of memory to run a 4-bit file at the usual context; None when the size is unknown."""
     weights = download_size(model)

@@ -22,6 +22,7 @@ class Query:
     max_download: int | None = None
     min_parameters: int | None = None
     max_parameters: int | None = None
+    max_active: int | None = None
     families: tuple[str, ...] = ()
     chains: frozenset[int] | None = None
     without_families: frozenset[str] = frozenset()
@@ -39,7 +40,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Clause:
-    """One requirement in SQL over the table `model`; `label` is how people wrote it."""
+    """One requirement in SQL over the table `model`; `label` says which."""
 
     label: str
     sql: str
@@ -119,14 +120,15 @@ def _numbers(query: Query) -> list[Clause]:
         (query.min_context, "context", "COALESCE(context, 0) >= ?"),
         (query.min_parameters, "params", "COALESCE(parameters, 0) >= ?"),
         (query.max_parameters, "params", f"COALESCE(parameters, {UNKNOWN_LARGE}) <= ?"),
+        (query.max_active, "speed", f"(remote = 1 OR COALESCE(active, parameters, {UNKNOWN_LARGE}) <= ?)"),
         (query.max_memory, "ram", f"(remote = 1 OR COALESCE(memory, {UNKNOWN_LARGE}) <= ?)"),
         (query.max_download, "download", f"(remote = 1 OR COALESCE(download, {UNKNOWN_LARGE}) <= ?)"),
     ]
     found = []
     for value, name, sql in limits:
         if value is not None:
-            sign = "<=" if "<=" in sql else ">="
-            found.append(Clause(f"{name}{sign}{value}", sql, (value,)))
+            sign = ">=" if ">=" in sql else "<="
+            found.append(Clause(f"{name}{sign}", sql, (value,)))
     return found
 
 

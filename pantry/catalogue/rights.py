@@ -11,6 +11,7 @@ legal advice.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -156,6 +157,23 @@ def parse_use(text: str) -> Use:
 def parse_uses(text: str) -> tuple[Use, ...]:
     """Uses separated by commas, in the order given, each once."""
     return tuple(dict.fromkeys(parse_use(part) for part in text.split(",") if part.strip()))
+
+
+def parse_circumstances(
+    users: float | None, revenue: float | None, region: str | None, *, strict_data: bool = False
+) -> Circumstances:
+    """Who asks, from plain values. Raises UsageError for a negative or unreal figure, or a region that is no code."""
+    for name, figure in (("users", users), ("revenue", revenue)):
+        if figure is not None and not 0 <= figure < 10**15:
+            raise UsageError(f"{name} must be a count from 0 up, got {figure:g}.")
+    if region is not None and not re.fullmatch(r"[A-Za-z]{2}", region.strip()):
+        raise UsageError(f"{region[:40]!r} is no region.", hint="Give EU, or a two-letter country code like US.")
+    return Circumstances(
+        int(users) if users is not None else None,
+        int(revenue) if revenue is not None else None,
+        region.strip().upper() if region else None,
+        strict_data,
+    )
 
 
 def chain_of(

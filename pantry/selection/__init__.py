@@ -6,7 +6,7 @@ tie breaks. What was measured on this machine outranks what a tag or a maker dec
 """
 
 from pantry.selection.candidate import Candidate, Measurement, State, lacks
-from pantry.selection.choosing import Choice, RunnerUp, Surroundings, choose
+from pantry.selection.choosing import RUNNERS_UP, Choice, RunnerUp, Surroundings, choose
 from pantry.selection.request import (
     AUTO,
     KNOWN_CAPABILITIES,
@@ -27,6 +27,7 @@ __all__ = [
     "KNOWN_CAPABILITIES",
     "MODES",
     "PREFERENCES",
+    "RUNNERS_UP",
     "Candidate",
     "Choice",
     "Fallback",

@@ -63,8 +63,8 @@ class Surroundings:
 
     total: int = 0
     excluded: Mapping[str, int] = field(default_factory=dict)
-    more: int = 0
-    """Further models that meet everything."""
+    open_ended: bool = False
+    """More models meet everything than were handed over."""
 
 
 def choose(
@@ -98,7 +98,7 @@ def choose(
     if len(losers) < RUNNERS_UP:
         missed = sorted(((c, f) for c, f in checked if f), key=lambda pair: (len(pair[1]), key(pair[0])))
         losers += [RunnerUp(c.name, c.state, tuple(f)) for c, f in missed[: RUNNERS_UP - len(losers)]]
-    return _choice(best, request, tuple(losers), len(others) + surroundings.more)
+    return _choice(best, request, tuple(losers), len(others), surroundings.open_ended)
 
 
 def _choose_named(request: Request, everyone: list[Candidate], vocabulary: Vocabulary) -> Choice:
@@ -132,7 +132,9 @@ def _faults(candidate: Candidate, needs: Sequence[Need], vocabulary: Vocabulary)
     return faults
 
 
-def _choice(best: Candidate, request: Request, losers: tuple[RunnerUp, ...], others: int) -> Choice:
+def _choice(
+    best: Candidate, request: Request, losers: tuple[RunnerUp, ...], others: int, open_ended: bool = False
+) -> Choice:
     action: Literal["use", "load", "download"] = "use"
     if not best.remote:
         actions: dict[State, Literal["use", "load", "download"]] = {
@@ -147,7 +149,7 @@ def _choice(best: Candidate, request: Request, losers: tuple[RunnerUp, ...], oth
     if request.model == best.name:
         reason += " It was asked for by name."
     elif others:
-        words = f"{others} other model{'s' if others > 1 else ''} would also do"
+        words = f"{others}{' or more' if open_ended else ''} other model{'s' if others > 1 else ''} would also do"
         reason += f" {words}; it comes first by {_order_words(request)}."
     warnings = best.decision.warnings if best.decision else ()
     return Choice(best.name, best.state, action, reason, losers, warnings)
@@ -200,9 +202,17 @@ def _nobody(
     if refused:
         shares.append(f"the policy excluded {refused}")
     nearest = min(checked, key=lambda pair: (len(pair[1]), sorting_key(request)(pair[0])), default=None)
-    near = f" Nearest: {nearest[0].name} ({nearest[0].state}), which lacks {'; '.join(nearest[1])}." if nearest else ""
+    near = f" Nearest: {nearest[0].name} ({nearest[0].state}): {'; '.join(nearest[1])}." if nearest else ""
     plural = "s" if total > 1 else ""
     return ModelNotFoundError(
         f"No model meets all requirements. Of {total} model{plural}, {', '.join(shares)}.{near}",
-        hint="Loosen the requirement that excludes most, or widen the mode (requirements_load, requirements_download).",
+        hint="Loosen the requirement that excludes most" + _wider(request.mode),
     )
+
+
+def _wider(mode: Fallback) -> str:
+    if mode == "requirements":
+        return ", or let an installed model be loaded with the mode requirements_load."
+    if mode == "requirements_load":
+        return ", or let one be downloaded with the mode requirements_download."
+    return "."

@@ -130,6 +130,11 @@ def _parse_need(part: str, vocabulary: Vocabulary) -> Need:
         word = part.strip()
         if word.lower() == "local":
             return Need("local")
+        if word.lower() in (*_AT_LEAST, *_AT_MOST, *vocabulary.capabilities):
+            raise UsageError(
+                f"The requirement {word!r} lacks its value.",
+                hint=f"Write it like '{word}>=3', in quotes: the shell takes > for itself. {word}=3 means the same.",
+            )
         return Need("tag", parse_tag(word, vocabulary.tags))
     name, sign, value = match[1].lower(), match[2], match[3]
     if name == "tag":

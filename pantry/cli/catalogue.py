@@ -1,0 +1,188 @@
+"""pantry search, catalogue list, show, diff, check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from pantry.catalogue.schema import ModelEntry
+    from pantry.operations.catalogue import Description
+
+PANEL = "Catalogue"
+
+
+def register(app: typer.Typer) -> None:
+    app.command(rich_help_panel=PANEL)(search)
+    group = typer.Typer(help="Facts about models, licences, data sets and tools.", no_args_is_help=True)
+    group.command("list")(list_entries)
+    group.command("show")(show)
+    group.command("diff")(diff)
+    group.command("check")(check)
+    app.add_typer(group, name="catalogue", rich_help_panel=PANEL)
+
+
+def search(
+    words: list[str] = typer.Argument(None, help='What you look for, like "small coding model".'),
+    licence_use: str = typer.Option("", "--licence-use", help="Uses that must be allowed, like commercial."),
+    max_ram: str = typer.Option("", "--max-ram", help="Memory it may take, like 6GB."),
+    tag: list[str] = typer.Option([], "--tag", help="Tags it must have, like 2025_MED."),
+    obtainable: bool = typer.Option(False, "--obtainable", help="Only models that can be downloaded as GGUF."),
+    limit: int = typer.Option(20, min=1, max=1000, help="How many to show."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Search the catalogue for a model."""
+    from pantry.catalogue.lookup import Catalogue
+    from pantry.catalogue.rights import parse_uses
+    from pantry.cli._output import print_json, print_table
+    from pantry.core.paths import find_paths
+    from pantry.core.units import parse_bytes
+    from pantry.operations import catalogue as operations
+
+    found = operations.search(
+        Catalogue.open(find_paths()),
+        " ".join(words or []),
+        uses=parse_uses(licence_use),
+        max_memory=parse_bytes(max_ram) if max_ram else None,
+        tags=tag,
+        obtainable=obtainable,
+        limit=limit,
+    )
+    if as_json:
+        print_json([model.model_dump(mode="json", exclude_defaults=True) for model in found])
+        return
+    columns = ["NAME", "PARAMETERS", "MEMORY", "CONTEXT", "LICENCE", "TAGS"]
+    print_table(columns, [_row(model) for model in found], "Nothing in the catalogue matches. Try fewer words.")
+
+
+def _row(model: ModelEntry) -> list[str]:
+    from pantry.catalogue.memory import memory_size
+    from pantry.core.units import format_bytes
+
+    memory = None if model.remote else memory_size(model)
+    size = f"{model.parameters / 1e9:.3g} B" if model.parameters else "-"
+    return [
+        model.id, size, format_bytes(memory) if memory else "-", str(model.context or "-"), model.licence or "unknown",
+        " ".join(model.tags),
+    ]  # fmt: skip
+
+
+def list_entries(
+    kind: str = typer.Argument("model", help="model, licence, dataset, engine, format, vector-store, sdk, ..."),
+    text: str = typer.Option("", "--text", help="Words in the name."),
+    origin: str = typer.Option("", help="builtin, overlay or repository."),
+    source: str = typer.Option("", help="Only entries whose facts rest on this source."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """List the entries of one kind."""
+    from pantry.catalogue.lookup import Catalogue
+    from pantry.cli._output import print_json, print_table
+    from pantry.core.paths import find_paths
+    from pantry.operations import catalogue as operations
+
+    catalogue = Catalogue.open(find_paths())
+    found = operations.list_entries(catalogue, kind, origin=origin or None, source=source or None, text=text or None)
+    if as_json:
+        print_json([{"origin": where} | entry.model_dump(mode="json", exclude_defaults=True) for where, entry in found])
+        return
+    rows = [
+        [entry.id, str(getattr(entry, "name", getattr(entry, "title", ""))), str(getattr(entry, "checked", "-")), where]
+        for where, entry in found
+    ]
+    print_table(["ID", "NAME", "CHECKED", "ORIGIN"], rows, f"There is no {kind} like that.")
+
+
+def show(
+    name: str = typer.Argument(help="A model of the catalogue."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Show what is known of a model: facts, rights, where to get it."""
+    from pantry.catalogue.lookup import Catalogue
+    from pantry.cli._output import print_json
+    from pantry.core.paths import find_paths
+    from pantry.operations import catalogue as operations
+
+    found = operations.describe(Catalogue.open(find_paths()), name)
+    if as_json:
+        print_json(found.to_json())
+        return
+    _print_description(found)
+
+
+def _print_description(found: Description) -> None:
+    from pantry.catalogue.rights import NOT_LEGAL_ADVICE
+    from pantry.cli._output import print_facts, print_table
+    from pantry.core.units import format_bytes
+
+    model = found.model
+    files = [f"{file.repo} {file.file}" for file in model.files] or list(model.gguf_repos)
+    print_facts(
+        {
+            "name": model.id,
+            "title": model.name,
+            "family": found.family.name if found.family else model.family,
+            "maker": model.organisation,
+            "about": found.family.about if found.family else None,
+            "parameters": f"{model.parameters / 1e9:.3g} billion" if model.parameters else None,
+            "context": f"{model.context} tokens" if model.context else None,
+            "released": model.released,
+            "tags": " ".join(model.tags) or None,
+            "made from": model.base,
+            "learned from": ", ".join(model.data) or None,
+            "alignment": model.alignment if model.alignment != "unknown" else None,
+            "licence": model.licence or "unknown",
+            "weights": model.weights,
+            "training data": model.data_openness,
+            "memory": f"about {format_bytes(found.memory)} in 4 bits" if found.memory else None,
+            "get it": "; ".join(files) or model.hub_repo,
+            "notes": model.notes,
+            "checked": model.checked,
+            "sources": "; ".join(found.sources.values()) or None,
+        }
+    )
+    typer.echo()
+    rows = [[answer.use, answer.words, "; ".join(answer.conditions) or answer.reason] for answer in found.answers]
+    print_table(["USE", "ANSWER", "CONDITIONS OR REASON"], rows, "")
+    for caution in dict.fromkeys(text for answer in found.answers for text in answer.cautions):
+        typer.echo(f"Caution: {caution}")
+    typer.echo(NOT_LEGAL_ADVICE)
+
+
+def diff(
+    old: Path | None = typer.Argument(None, help="A catalogue file or folder; what is shipped when left out."),
+    new: Path | None = typer.Argument(None, help="Another one; what is in use here when left out."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Show what differs between two catalogues."""
+    from pantry.cli._output import print_json
+    from pantry.core.errors import UsageError
+    from pantry.core.paths import find_paths
+    from pantry.operations import catalogue as operations
+
+    if old is None:
+        changes = operations.overlay_changes(find_paths())
+    elif new is None:
+        raise UsageError("Name both catalogues, or none of them.")
+    else:
+        changes = operations.compare(operations.read_catalogue(old), operations.read_catalogue(new))
+    if as_json:
+        print_json([{"kind": c.kind, "id": c.id, "change": c.change, "fields": dict(c.fields)} for c in changes])
+        return
+    for change in changes:
+        typer.echo(f"{change.change:8} {change.kind} {change.id}")
+        for field, (before, after) in change.fields.items():
+            typer.echo(f"         {field}: {before!r} -> {after!r}")
+    if not changes:
+        typer.echo("No differences.")
+
+
+def check() -> None:
+    """Check the files of your overlay folder."""
+    from pantry.core.paths import find_paths
+    from pantry.operations import catalogue as operations
+
+    paths = find_paths()
+    count = operations.check_overlay(paths)
+    typer.echo(f"{count} entries in {paths.config / 'catalogue'}, all of them in order.")

@@ -1,0 +1,254 @@
+"""Using the catalogue: search, describe, answer about rights, list, compare, take in entries of a repository."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pantry.catalogue.files import Loaded, catalogue_files, read_content, read_file
+from pantry.catalogue.lookup import Catalogue, catalogue_sources, repository_versions
+from pantry.catalogue.memory import download_size, memory_size
+from pantry.catalogue.query import Order, Query
+from pantry.catalogue.rights import USES, Answer, Circumstances
+from pantry.catalogue.schema import Entry, Family, ModelEntry, Source, Use
+from pantry.catalogue.tags import parse_tag
+from pantry.core.errors import BadFileError, ConflictError, NotFoundError, UsageError
+from pantry.core.files import write_atomically
+from pantry.core.paths import Paths
+
+_WORDS: dict[str, str] = {
+    "coding": "CODING", "code": "CODING", "programming": "CODING", "chat": "CONVERSATIONAL",
+    "conversational": "CONVERSATIONAL", "assistant": "CONVERSATIONAL", "multilingual": "MULTILINGUAL",
+    "vision": "VISION", "images": "VISION", "audio": "AUDIO", "reasoning": "REASONING", "thinking": "REASONING",
+    "embedding": "EMBEDDING", "embeddings": "EMBEDDING", "writing": "WRITING",
+}  # fmt: skip
+"""Words of a search that ask for a tag."""
+_ORDERS = {"small": "small", "tiny": "small", "little": "small", "fast": "speed", "quick": "speed", "new": "newest",
+           "newest": "newest", "latest": "newest", "long": "context", "good": "quality", "best": "quality",
+           "large": "quality", "big": "quality"}  # fmt: skip
+"""Words of a search that ask for an order."""
+_FILLERS = frozenset({"a", "an", "the", "for", "with", "and", "of", "model", "models", "llm", "llms", "that", "can"})
+_REPOSITORY = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Description:
+    """All that is known of one model, for people and programs."""
+
+    model: ModelEntry
+    origin: str
+    family: Family | None
+    answers: tuple[Answer, ...]
+    memory: int | None
+    download: int | None
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Titles of the sources, by id."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The description for programs."""
+        return {
+            "model": self.model.model_dump(mode="json", exclude_defaults=True),
+            "origin": self.origin,
+            "family": self.family.model_dump(mode="json", exclude_none=True) if self.family else None,
+            "rights": [answer.to_json() for answer in self.answers],
+            "memory_bytes": self.memory,
+            "download_bytes": self.download,
+            "sources": dict(self.sources),
+        }
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference between two catalogues: an entry came, went, or had a field changed."""
+
+    kind: str
+    id: str
+    change: str
+    """`added`, `removed`, or `changed`."""
+    fields: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+
+
+def search(
+    catalogue: Catalogue,
+    text: str,
+    *,
+    uses: Sequence[Use] = (),
+    max_memory: int | None = None,
+    tags: Sequence[str] = (),
+    circumstances: Circumstances | None = None,
+    obtainable: bool = False,
+    limit: int = 20,
+) -> list[ModelEntry]:
+    """Models for words like "small coding model": known words become tags and orders, the others are looked up.
+
+    `uses` must be allowed, with or without conditions. Raises UsageError for an unknown tag.
+    """
+    wanted, orders, words = _understand(text)
+    known = [parse_tag(tag, catalogue.tag_bits) for tag in tags]
+    chains: frozenset[int] | None = None
+    for use in uses:
+        allowed = catalogue.chains_allowing(
+            use, circumstances or Circumstances(), frozenset({"allowed", "conditional"})
+        )
+        chains = allowed if chains is None else chains & allowed
+    query = Query(tags=(*wanted, *known), max_memory=max_memory, chains=chains, obtainable=obtainable)
+    return catalogue.search(words, query, orders, limit)
+
+
+def _understand(text: str) -> tuple[list[str], list[Order], list[str]]:
+    """The tags, orders and remaining words in a search."""
+    tags, orders, words = [], [], []
+    for word in re.findall(r"[\w.-]+", text.lower()):
+        if word in _WORDS:
+            tags.append(_WORDS[word])
+        elif word in _ORDERS:
+            orders.append(Order(_ORDERS[word]))
+        elif word not in _FILLERS:
+            words.append(word)
+    return tags, orders, words
+
+
+def describe(catalogue: Catalogue, name: str, circumstances: Circumstances | None = None) -> Description:
+    """All that the catalogue knows of a model. Raises NotFoundError with the nearest name."""
+    model = catalogue.model(name)
+    answers = tuple(catalogue.judge(model, use, circumstances or Circumstances()) for use in USES)
+    refs = {*model.sources, *(ref for refs in model.fact_sources.values() for ref in refs)}
+    titles = {ref: source.title for ref in sorted(refs) if (source := source_of(catalogue, ref))}
+    return Description(
+        model=model,
+        origin=catalogue.origin("model", model.id) or "builtin",
+        family=catalogue.find("family", model.family, Family),
+        answers=answers,
+        memory=None if model.remote else memory_size(model),
+        download=None if model.remote else download_size(model),
+        sources=titles,
+    )
+
+
+def source_of(catalogue: Catalogue, ref: str) -> Source | None:
+    """The source behind a reference like `book:licences`."""
+    return catalogue.find("source", ref.partition(":")[0], Source)
+
+
+def check_rights(
+    catalogue: Catalogue, text: str, uses: Sequence[Use], circumstances: Circumstances | None = None
+) -> list[Answer]:
+    """The answers for a model of the catalogue, or for a licence expression.
+
+    Raises NotFoundError when `text` is neither, UsageError when it is an expression that does not parse.
+    """
+    asked = circumstances or Circumstances()
+    model = catalogue.find_model(text)
+    if model is not None:
+        return [catalogue.judge(model, use, asked) for use in uses]
+    if text.strip().lower() not in catalogue.licence_names and not re.search(r"\s|\(|LicenseRef-", text):
+        try:
+            catalogue.model(text)
+        except NotFoundError as error:
+            raise NotFoundError(
+                f"{text.strip()[:80]!r} is neither a model of the catalogue nor a licence it knows.", hint=error.hint
+            ) from None
+    return [catalogue.judge_text(text, use, asked) for use in uses]
+
+
+def list_entries(
+    catalogue: Catalogue, kind: str, *, origin: str | None = None, source: str | None = None, text: str | None = None
+) -> list[tuple[str, Entry | Source | Family]]:
+    """Entries of a kind with their origins, filtered by origin, source id, and words in id or name."""
+    found = []
+    for where, entry in catalogue.entries(kind):
+        if origin is not None and where.split()[0] != origin:
+            continue
+        if source is not None and not _rests_on(entry, source):
+            continue
+        if text is not None and text.lower() not in f"{entry.id} {getattr(entry, 'name', '')}".lower():
+            continue
+        found.append((where, entry))
+    return found
+
+
+def _rests_on(entry: Entry | Source | Family, source: str) -> bool:
+    if not isinstance(entry, Entry):
+        return False
+    refs = {*entry.sources, *(ref for refs in entry.fact_sources.values() for ref in refs)}
+    return any(ref == source or ref.partition(":")[0] == source for ref in refs)
+
+
+def read_catalogue(place: Path) -> list[Loaded]:
+    """The entries of one catalogue file or folder. Raises BadFileError with file, line and field; NotFoundError."""
+    if not place.exists():
+        raise NotFoundError(f"There is no file or folder {place}.")
+    files = catalogue_files(place) if place.is_dir() else [place]
+    return [loaded for file in files for loaded in read_file(file, str(place))]
+
+
+def compare(old: Iterable[Loaded], new: Iterable[Loaded]) -> list[Change]:
+    """What changed from `old` to `new`, by kind and id."""
+    before = {(each.kind, each.entry.id): each.entry for each in old}
+    after = {(each.kind, each.entry.id): each.entry for each in new}
+    changes = []
+    for key in sorted(before.keys() | after.keys()):
+        if key not in before:
+            changes.append(Change(*key, "added"))
+        elif key not in after:
+            changes.append(Change(*key, "removed"))
+        elif before[key] != after[key]:
+            a, b = before[key].model_dump(mode="json"), after[key].model_dump(mode="json")
+            fields = {
+                name: (a.get(name), b.get(name)) for name in sorted(a.keys() | b.keys()) if a.get(name) != b.get(name)
+            }
+            changes.append(Change(*key, "changed", fields))
+    return changes
+
+
+def overlay_changes(paths: Paths) -> list[Change]:
+    """What repositories and the user's overlay change in what is shipped. Raises BadFileError."""
+    sources = catalogue_sources(paths)
+    builtin = [loaded for file, origin in sources if origin == "builtin" for loaded in read_file(file, origin)]
+    merged = {(each.kind, each.entry.id): each for each in builtin}
+    for file, origin in sources:
+        if origin != "builtin":
+            merged |= {(each.kind, each.entry.id): each for each in read_file(file, origin)}
+    return compare(builtin, merged.values())
+
+
+def install_entries(paths: Paths, repository: str, version: int, content: bytes, signed_by: str) -> int:
+    """Take in the catalogue entries of a repository, verified by the caller, as its `version`; how many there are.
+
+    The entries replace those of an older version. Raises ConflictError for a version that is not newer (a rollback),
+    BadFileError for entries that are wrong, UsageError for a repository name that is none or a missing signer.
+    """
+    if not _REPOSITORY.fullmatch(repository):
+        raise UsageError(f"{repository[:80]!r} is not the name of a repository.")
+    if not signed_by.strip():
+        raise UsageError("Entries of a repository must be signed; the name of the signing key is missing.")
+    folder = paths.data / "catalogue" / repository
+    present = repository_versions(folder)
+    if present and version <= max(present):
+        raise ConflictError(
+            f"The repository {repository} offers version {version} of its entries; version {max(present)} is here.",
+            hint="An older version would undo corrections. Ask who runs the repository.",
+        )
+    count = sum(1 for _ in read_content(content, f"{repository} v{version}.json", f"repository {repository}"))
+    document = json.loads(content)
+    document["catalogue"] = {"repository": repository, "version": version, "signed_by": signed_by}
+    write_atomically(folder / f"v{version}.json", json.dumps(document).encode())
+    for old in present.values():
+        old.unlink(missing_ok=True)
+    return count
+
+
+def check_overlay(paths: Paths) -> int:
+    """Read the overlay folder strictly; how many entries it has. Raises BadFileError with file, line and field."""
+    loaded = [each for file in catalogue_files(paths.config / "catalogue") for each in read_file(file, "overlay")]
+    seen: dict[tuple[str, str], Loaded] = {}
+    for each in loaded:
+        key = (each.kind, each.entry.id)
+        if key in seen:
+            raise BadFileError(f"The overlay has two entries for {each.kind} {each.entry.id!r}.", hint="Keep one.")
+        seen[key] = each
+    return len(loaded)

@@ -1,0 +1,343 @@
+"""Choosing a model: gathers what is loaded, installed and known, and lets the rules in `pantry.selection` decide."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from pantry.catalogue.lookup import Catalogue
+from pantry.catalogue.memory import download_size, memory_size
+from pantry.catalogue.query import Order, Query
+from pantry.catalogue.rights import Answer, parse_use
+from pantry.catalogue.schema import ModelEntry, Use
+from pantry.client.connection import ServiceConnection
+from pantry.core.errors import ModelNotFoundError, ServiceUnavailableError
+from pantry.core.paths import Paths, find_paths
+from pantry.core.refs import Digest
+from pantry.operations.fit import EFFICIENCY, entry_speed, weights_for_speed
+from pantry.operations.policy import load_policy, subject_of
+from pantry.operations.service import find_service
+from pantry.policy import Policy, Subject, decide
+from pantry.selection import (
+    KNOWN_CAPABILITIES,
+    RUNNERS_UP,
+    Candidate,
+    Choice,
+    Fallback,
+    Measurement,
+    Need,
+    Request,
+    Surroundings,
+    Vocabulary,
+    lacks,
+    parse_needs,
+    parse_preferences,
+)
+from pantry.selection import choose as choose_among
+from pantry.store.models import InstalledModel, Store
+
+OVERHEAD = 250_000_000  # bytes beside weights and cache, for a first estimate of an installed model's memory
+USUAL_CONTEXT = 8192  # tokens
+_MARGIN = 8
+"""Catalogue models asked for beyond the runners-up, for those that are installed already or that the policy refuses."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured here of one model: capability scores, and tokens per second."""
+
+    scores: Mapping[str, Measurement]
+    speed: float | None = None
+
+
+class Selector:
+    """Chooses among the models of one home. Holds the catalogue and the policy; make a new one when either changes."""
+
+    def __init__(self, catalogue: Catalogue, policy: Policy, bandwidth: float = 0.0) -> None:
+        """`bandwidth` is the memory's speed in bytes per second; 0 leaves speeds unknown until they are measured."""
+        self.catalogue = catalogue
+        self.policy = policy
+        self.bandwidth = bandwidth
+        self._entries: dict[str, ModelEntry | None] = {}
+        self._made: dict[tuple[str, str, tuple[Use, ...]], Candidate] = {}
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The words a request may use."""
+        floors = {
+            tag: (rule.capability, rule.floor) for tag, rule in self.catalogue.tag_rules.items() if rule.capability
+        }
+        capabilities = KNOWN_CAPABILITIES | self.catalogue.capabilities
+        return Vocabulary(frozenset(self.catalogue.tag_bits), capabilities, floors)
+
+    def choose(
+        self,
+        request: Request,
+        installed: Iterable[InstalledModel] = (),
+        loaded: Collection[str] = (),
+        evidence: Mapping[Digest, Evidence] | None = None,
+    ) -> Choice:
+        """Choose for `request` among the installed models (`loaded` names those running) and, if the mode allows,
+        the catalogue.
+
+        Raises ModelNotFoundError that says what excluded how many, and UsageError for a mode that needs a name.
+        """
+        found = evidence or {}
+        uses = _uses(request)
+        here = [self._candidate(model, uses, str(model.name) in loaded, found.get(model.digest)) for model in installed]
+        if request.mode != "requirements_download":
+            return choose_among(request, here, self.vocabulary)
+        there = self._available(request, uses, {candidate.name for candidate in here})
+        try:
+            full = len(there) >= RUNNERS_UP + _MARGIN
+            return choose_among(request, [*here, *there], self.vocabulary, Surroundings(open_ended=full))
+        except ModelNotFoundError:
+            around, nearest = self._surroundings(request, uses)
+            return choose_among(request, [*here, *nearest], self.vocabulary, around)
+
+    def _candidate(
+        self, model: InstalledModel, uses: tuple[Use, ...], is_loaded: bool, evidence: Evidence | None
+    ) -> Candidate:
+        key = (str(model.digest), str(model.name), uses)
+        base = self._made.get(key)
+        if base is None:
+            base = self._made[key] = self._make(model, uses)
+        if not is_loaded and evidence is None:
+            return base
+        changes = {"state": "loaded"} if is_loaded else {}
+        if evidence is None:
+            return replace(base, **changes)  # type: ignore[arg-type]
+        speed = evidence.speed if evidence.speed is not None else base.speed
+        decision = base.decision
+        if self.policy.minimum_evidence:
+            decision = decide(self.policy, self._subject(model, evidence), "select")
+        return replace(
+            base,
+            state="loaded" if is_loaded else base.state,
+            measured=evidence.scores,
+            speed=speed,
+            speed_measured=evidence.speed is not None,
+            decision=decision,
+        )
+
+    def entry_of(self, model: InstalledModel) -> ModelEntry | None:
+        """The catalogue's entry for an installed model, found by its name; None when it has none."""
+        name = model.name.name
+        if name not in self._entries:
+            self._entries[name] = self.catalogue.find_model(name)
+        return self._entries[name]
+
+    def _make(self, model: InstalledModel, uses: tuple[Use, ...]) -> Candidate:
+        facts, entry = model.facts, self.entry_of(model)
+        tags = set(entry.tags) if entry else set()
+        if facts.get("chat"):
+            tags.add("CONVERSATIONAL")
+        context = facts.get("context") or (entry.context if entry else None)
+        cache = int(facts.get("kv_bytes_per_token") or 0) * min(context or USUAL_CONTEXT, USUAL_CONTEXT)
+        active = (
+            entry.active_parameters / entry.parameters if entry and entry.active_parameters and entry.parameters else 1
+        )
+        return Candidate(
+            name=str(model.name),
+            state="installed",
+            family=entry.family if entry else None,
+            tags=frozenset(tags),
+            context=context,
+            parameters=facts.get("parameters") or (entry.parameters if entry else None),
+            memory=model.size + cache + OVERHEAD,
+            reads=frozenset(entry.inputs) if entry else frozenset({"text"}),
+            declared=entry.capabilities if entry else {},
+            speed=EFFICIENCY * self.bandwidth / (model.size * active) if self.bandwidth and model.size else None,
+            answers=self._answers(model, entry, uses),
+            decision=decide(self.policy, self._subject(model, None), "select"),
+            released=entry.released or "" if entry else "",
+            shortlist=entry.shortlist if entry else False,
+        )
+
+    def _answers(self, model: InstalledModel, entry: ModelEntry | None, uses: Iterable[Use]) -> dict[Use, Answer]:
+        circumstances = self.policy.circumstances
+        if entry is not None:
+            return {use: self.catalogue.judge(entry, use, circumstances) for use in uses}
+        licence = model.facts.get("licence")
+        if isinstance(licence, str) and licence.strip().lower() in self.catalogue.licence_names:
+            return {use: self.catalogue.judge_text(licence, use, circumstances) for use in uses}
+        return {}
+
+    def _subject(self, model: InstalledModel, evidence: Evidence | None) -> Subject:
+        scores = {name: each.score for name, each in evidence.scores.items()} if evidence else {}
+        entry = self.entry_of(model)
+        if entry is not None:
+            return subject_of(self.catalogue, entry, self.policy, name=str(model.name), installed=True, evidence=scores)
+        answers = self._answers(model, None, self.policy.required_use)
+        licence = self.catalogue.licence_names.get(str(model.facts.get("licence") or "").strip().lower())
+        return Subject(
+            name=str(model.name),
+            licences=frozenset({licence}) if licence else frozenset(),
+            answers=answers,
+            installed=True,
+            evidence=scores,
+            size=model.size,
+        )
+
+    def _available(self, request: Request, uses: tuple[Use, ...], here: Collection[str]) -> list[Candidate]:
+        query = self._query(request, obey_policy=True)
+        models = self.catalogue.shortlist(query, _orders(request), RUNNERS_UP + _MARGIN)
+        return [self._from_entry(model, uses) for model in models if model.id not in here]
+
+    def _surroundings(self, request: Request, uses: tuple[Use, ...]) -> tuple[Surroundings, list[Candidate]]:
+        """For the explanation of a failure: what excluded how many of the catalogue, and who came nearest."""
+        query = self._query(request, obey_policy=False)
+        total, excluded = self.catalogue.exclusions(query)
+        counts: dict[str, int] = {}
+        for need in request.needs:
+            counts[need.label] = sum(each.count for each in excluded if _is_clause_of(each.label, need))
+        nearest = [self._from_entry(model, uses) for model in self.catalogue.nearest(query, _orders(request), 1)]
+        for need in request.needs:
+            for candidate in nearest:  # counted among the candidates already
+                counts[need.label] -= lacks(candidate, need, self.vocabulary) is not None
+        return Surroundings(total - len(nearest), counts), nearest
+
+    def _from_entry(self, model: ModelEntry, uses: Iterable[Use]) -> Candidate:
+        circumstances = self.policy.circumstances
+        return Candidate(
+            name=model.id,
+            state="available",
+            family=model.family,
+            tags=frozenset(model.tags),
+            context=model.context,
+            parameters=model.parameters,
+            memory=memory_size(model),
+            download=download_size(model),
+            remote=model.remote,
+            reads=frozenset(model.inputs),
+            declared=model.capabilities,
+            speed=entry_speed(model, self.bandwidth) if self.bandwidth else None,
+            answers={use: self.catalogue.judge(model, use, circumstances) for use in uses},
+            decision=decide(self.policy, subject_of(self.catalogue, model, self.policy), "select"),
+            released=model.released or "",
+            shortlist=model.shortlist,
+        )
+
+    def _query(self, request: Request, *, obey_policy: bool) -> Query:
+        """The request as a query of the catalogue; only what can be downloaded, or runs at a provider."""
+        query = Query(obtainable=True)
+        for need in request.needs:
+            query = self._with(query, need)
+        return self._with_policy(query) if obey_policy else query
+
+    def _with(self, query: Query, need: Need) -> Query:
+        least, most = need.at_least or 0, need.at_most
+        if need.kind == "tag":
+            return replace(query, tags=(*query.tags, need.name))
+        if need.kind == "capability":
+            return replace(query, capabilities=(*query.capabilities, (need.name, least)))
+        if need.kind == "licence":
+            return replace(query, chains=_both(query.chains, self._chains_for(need.name)))
+        if need.kind == "family":
+            return replace(query, families=(*query.families, need.name))
+        if need.kind == "reads":
+            return replace(query, modalities=(*query.modalities, need.name))
+        if need.kind == "local":
+            return replace(query, local=True)
+        if need.kind == "speed":
+            return replace(
+                query, max_active=weights_for_speed(least, self.bandwidth) if self.bandwidth and least else 0
+            )
+        if need.kind == "context":
+            return replace(query, min_context=max(int(least), query.min_context or 0))
+        if need.kind == "params":
+            return (
+                replace(query, max_parameters=int(most))
+                if most is not None
+                else replace(query, min_parameters=int(least))
+            )
+        limit = int(most or 0)
+        return replace(query, max_memory=limit) if need.kind == "ram" else replace(query, max_download=limit)
+
+    def _chains_for(self, use: str) -> frozenset[int]:
+        return self.catalogue.chains_allowing(
+            parse_use(use), self.policy.circumstances, frozenset({"allowed", "conditional"})
+        )
+
+    def _with_policy(self, query: Query) -> Query:
+        policy = self.policy
+        if not policy.remote:
+            query = replace(query, local=True)
+        if policy.mode != "enforce":
+            return query
+        for use in policy.required_use:
+            query = replace(query, chains=_both(query.chains, self._chains_for(use)))
+        if policy.refused_licences or policy.accepted_licences:
+            refused, accepted = set(policy.refused_licences), set(policy.accepted_licences)
+            chains = frozenset(
+                n
+                for n, ids in self.catalogue.chain_licences.items()
+                if not ids & refused and (not accepted or (ids and ids <= accepted))
+            )
+            query = replace(query, chains=_both(query.chains, chains))
+        if policy.accepted_families:
+            query = replace(query, families=(*query.families, *policy.accepted_families))
+        if policy.unaligned == "refuse":
+            query = replace(query, alignments=frozenset({"aligned", "unknown"}))
+        return replace(query, without_families=frozenset(policy.refused_families))
+
+
+def choose(
+    needs: str | Sequence[Need] = (),
+    *,
+    prefer: str | Sequence[str] = (),
+    mode: Fallback = "requirements_download",
+    model: str | None = None,
+    paths: Paths | None = None,
+    loaded: Collection[str] = (),
+    evidence: Mapping[Digest, Evidence] | None = None,
+    bandwidth: float = 0.0,
+) -> Choice:
+    """Choose a model of this home: `choose("CODING,context>=8192,licence:commercial", prefer="speed")`.
+
+    Raises ModelNotFoundError that says what excluded how many and what came nearest, UsageError for words that are
+    no tag, capability, use or preference.
+    """
+    home = paths or find_paths()
+    catalogue = Catalogue.open(home)
+    selector = Selector(catalogue, load_policy(home, catalogue), bandwidth)
+    parsed = parse_needs(needs, selector.vocabulary) if isinstance(needs, str) else tuple(needs)
+    request = Request(parsed, parse_preferences(prefer, selector.vocabulary), mode, model)
+    with Store.open(home) as store:
+        return selector.choose(request, store.list(), loaded, evidence)
+
+
+def loaded_names(paths: Paths) -> frozenset[str]:
+    """The names of the models that the running service has loaded; none when no service runs."""
+    if find_service(paths) is None:
+        return frozenset()
+    try:
+        rows = ServiceConnection(paths).get("/admin/loaded")["loaded"]
+    except ServiceUnavailableError:
+        return frozenset()
+    return frozenset(str(row["name"]) for row in rows)
+
+
+def _uses(request: Request) -> tuple[Use, ...]:
+    return tuple(dict.fromkeys(parse_use(need.name) for need in request.needs if need.kind == "licence"))
+
+
+def _orders(request: Request) -> list[Order]:
+    return [Order(preference) for preference in request.preferences if not preference.startswith("family:")]
+
+
+def _both(one: frozenset[int] | None, other: frozenset[int]) -> frozenset[int]:
+    return other if one is None else one & other
+
+
+def _is_clause_of(label: str, need: Need) -> bool:
+    """Whether a clause of the catalogue's query stands for `need`."""
+    if need.kind in ("tag", "capability", "reads", "local"):
+        return label == need.label
+    if need.kind == "family":
+        return label.startswith("family:")
+    if need.kind == "licence":
+        return label == "licence"
+    sign = ">=" if need.at_least is not None and need.kind != "speed" else "<="
+    return label == f"{need.kind}{sign}"
