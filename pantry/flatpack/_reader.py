@@ -125,6 +125,21 @@ class Reader:
                 for _ in pieces:
                     pass
 
+    @property
+    def tar_size(self) -> int:
+        """The length of the tar stream in bytes."""
+        return sum(frame.content for frame in self.statement.frames)
+
+    def tar_stream(self, progress: Progress | None = None) -> Iterator[bytes]:
+        """The tar stream in pieces, every frame checked (not the files; `check_contents` does that)."""
+        done = 0
+        with contextlib.closing(contents(self._descriptor, self._placed)) as chunks:
+            for _, chunk in chunks:
+                yield chunk
+                done += len(chunk)
+                if progress:
+                    progress(done, self.tar_size)
+
     def unbox(
         self,
         target: Path,

@@ -13,19 +13,24 @@ from pantry.flatpack.manifest import CARD_NAME, Manifest, read_manifest
 def check_source(folder: Path) -> Manifest:
     """The manifest of a folder that is ready to be packed.
 
-    Raises BadFileError that names every field still missing or in brackets, in the manifest or in DATASET.md.
+    Raises BadFileError that names every field still missing or in brackets, in the manifest and in DATASET.md.
     """
-    manifest = read_manifest(folder)
     card = folder / CARD_NAME
-    if not card.is_file():
-        if manifest.needs_card:
-            raise BadFileError(
-                f"{folder} has no {CARD_NAME}, and its weights or data come from a dataset.",
-                hint=f"Make one with: pantry dataset new {card}",
-            )
-        return manifest
-    with storage_errors(f"Reading {card}"):
-        faults = check_card(card.read_bytes())
-    if faults and manifest.needs_card:
-        raise BadFileError("\n".join(f"{card}, line {fault.line}: {fault.message}" for fault in faults))
+    try:
+        manifest = read_manifest(folder)
+    except BadFileError as error:
+        faults = _card_faults(card) if card.is_file() else []
+        raise BadFileError("\n".join([error.message, *faults]), hint=error.hint) from None
+    if manifest.needs_card and not card.is_file():
+        raise BadFileError(
+            f"{folder} has no {CARD_NAME}, and its weights or data come from a dataset.",
+            hint=f"Make one with: pantry dataset new {card}",
+        )
+    if manifest.needs_card and (faults := _card_faults(card)):
+        raise BadFileError("\n".join(faults), hint="Fill in what stands in brackets.")
     return manifest
+
+
+def _card_faults(card: Path) -> list[str]:
+    with storage_errors(f"Reading {card}"):
+        return [f"{card}, line {fault.line}: {fault.message}" for fault in check_card(card.read_bytes())]

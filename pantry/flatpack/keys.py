@@ -7,9 +7,10 @@ as the hash (RFC 8017). Key files made by `openssl genpkey` and `openssl rsa` wo
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -26,11 +27,17 @@ _HASHES: dict[int, type[hashes.HashAlgorithm]] = {256: hashes.SHA256, 384: hashe
 _CURVES = {"secp256r1": ("p256", 256), "secp384r1": ("p384", 384), "secp521r1": ("p521", 512)}
 
 
+def hash_size(bits: int) -> HashSize:
+    """`bits` as one of the hashes there are. Raises UsageError for another size."""
+    for known in get_args(HashSize):
+        if bits == known:
+            return cast("HashSize", known)
+    raise UsageError(f"There is no hash of {bits} bits here; expected 256, 384 or 512.")
+
+
 def hash_of(bits: int) -> hashes.HashAlgorithm:
     """The SHA-2 hash of that size. Raises UsageError for another size."""
-    if bits not in _HASHES:
-        raise UsageError(f"There is no hash of {bits} bits here; expected 256, 384 or 512.")
-    return _HASHES[bits]()
+    return _HASHES[hash_size(bits)]()
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class PublicKey:
                 self.raw.verify(signature, data, scheme, algorithm)
             else:
                 self.raw.verify(signature, data, ec.ECDSA(hash_of(_CURVES[self.raw.curve.name][1])))
-        except (InvalidSignature, ValueError):
+        except (InvalidSignature, UsageError, ValueError):
             return False
         return True
 
@@ -142,6 +149,12 @@ def load_private_key(content: bytes, passphrase: bytes | None, where: str) -> Pr
         raise BadFileError(f"The key {where} is {type(key).__name__}; expected RSA or ECDSA.")
     _check(key.public_key(), where)
     return PrivateKey(key)
+
+
+def load_public_keys(content: bytes, where: str) -> list[PublicKey]:
+    """Every public key of a PEM file; `pantry key export` puts two into one. Raises BadFileError as for one key."""
+    blocks = re.findall(rb"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----\n?", content, re.DOTALL)
+    return [load_public_key(block, where) for block in blocks or [content]]
 
 
 def load_public_key(content: bytes, where: str) -> PublicKey:

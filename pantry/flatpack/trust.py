@@ -77,9 +77,10 @@ class Trust:
     today: datetime.date = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).date())
 
     @classmethod
-    def only(cls, key: PublicKey, name: str | None = None) -> Trust:
-        """Trust in exactly one key, for every name: what `--key PUB.pem` asks for."""
-        return cls("enforce", (Rule(name=name, keys=(key.id,)),), {key.id: key})
+    def only(cls, *keys: PublicKey, name: str | None = None) -> Trust:
+        """Trust in exactly these keys, for every flatpack: what `--key PUB.pem` asks for."""
+        known = {key.id: key for key in keys}
+        return cls("enforce", (Rule(name=name, keys=tuple(known)),), known)
 
     def rules_for(self, key_id: str) -> list[Rule]:
         """The rules that name the key."""

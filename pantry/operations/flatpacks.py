@@ -1,0 +1,279 @@
+"""Flatpacks: start one, pack, sign, verify, inspect, unbox. Version 2 and the legacy format alike."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pantry.core.errors import ConflictError, NotFoundError, UsageError, VerificationError, did_you_mean
+from pantry.core.files import storage_errors, write_atomically
+from pantry.core.paths import Paths
+from pantry.flatpack.archive import Packed, Reader, pack
+from pantry.flatpack.containerfile import load_recipe, to_containerfile, to_venv_script
+from pantry.flatpack.folder import Progress
+from pantry.flatpack.keyring import Ask, read_public_file, signing_keys
+from pantry.flatpack.keys import HashSize, PrivateKey, hash_size
+from pantry.flatpack.legacy import (
+    LegacyFile,
+    LegacyVerdict,
+    compress,
+    is_legacy,
+    open_legacy,
+    sign_legacy,
+    trusted_keys,
+    unbox_legacy,
+    verify_legacy,
+    write_legacy_data,
+)
+from pantry.flatpack.manifest import MANIFEST_NAME, Manifest, read_table
+from pantry.flatpack.signature import Verdict, judge, sign, verify
+from pantry.flatpack.statement import Entry
+from pantry.flatpack.templates import Template, template_files, template_folders
+from pantry.flatpack.trust import Trust, load_trust
+
+TEMPLATES: tuple[Template, ...] = ("model", "recipe", "adapter", "dataset")
+Format = Literal["2", "legacy"]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What head and tail of a flatpack tell. `signers` are `(kind of key, key id)`; nothing of it is verified."""
+
+    path: Path
+    size: int
+    manifest: Manifest
+    contents: str
+    entries: tuple[Entry, ...]
+    frames: int
+    signers: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Unboxed:
+    """What was unboxed: where, which files, and what was found about the signature."""
+
+    folder: Path
+    files: tuple[str, ...]
+    verdict: Verdict
+
+
+def start_flatpack(folder: Path, template: str = "model") -> list[Path]:
+    """Write the files of a template into `folder`; returns them. Raises ConflictError rather than overwrite a file."""
+    if template not in TEMPLATES:
+        hint = did_you_mean(template, TEMPLATES, f"Known: {', '.join(TEMPLATES)}.")
+        raise UsageError(f"There is no template {template!r}.", hint=hint)
+    kind: Template = next(known for known in TEMPLATES if known == template)
+    files = template_files(kind, _name_from(folder))
+    if taken := [name for name in files if (folder / name).exists()]:
+        raise ConflictError(f"{folder / taken[0]} exists already.", hint="Name a new folder.")
+    for name, text in files.items():
+        write_atomically(folder / name, text.encode(), mode=0o755 if name.endswith(".sh") else 0o644)
+    with storage_errors(f"Making {folder}"):
+        for name in template_folders(kind):
+            (folder / name).mkdir(exist_ok=True)
+    return [folder / name for name in files]
+
+
+def _name_from(folder: Path) -> str:
+    """The folder's name, where it will do as a flatpack's name; else a field to fill in."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from pantry.flatpack.manifest import Name
+
+    try:
+        return str(TypeAdapter(Name).validate_python(folder.resolve().name.lower()))
+    except ValidationError:
+        return "[publisher/name]"
+
+
+def pack_flatpack(
+    folder: Path, out: Path | None = None, *, level: int | None = 1, progress: Progress | None = None
+) -> Packed:
+    """Pack a folder into `out` (else `<folder>.fpk` beside it). See `pantry.flatpack.archive.pack`."""
+    if level is not None and not 1 <= level <= 22:
+        raise UsageError(f"The level is {level}; expected 1 (fast) to 22 (small).")
+    folder = folder.resolve()
+    return pack(folder, out or folder.parent / f"{folder.name}.fpk", level=level, progress=progress)
+
+
+def sign_flatpack(
+    paths: Paths,
+    fpk: Path,
+    key: str,
+    ask: Ask,
+    *,
+    out: Path | None = None,
+    bits: int = 256,
+    form: str = "2",
+    progress: Progress | None = None,
+) -> Path:
+    """Sign with an identity's keys or with a PEM file; returns where the signed file is.
+
+    `form` "legacy" writes the format of 2023 with the identity's RSA key. `bits` is the hash of RSA signatures.
+    """
+    size = hash_size(bits)
+    if form not in ("2", "legacy"):
+        raise UsageError(f"There is no format {form!r}.", hint="Known: 2, legacy.")
+    _must_exist(fpk)
+    keys = signing_keys(paths, key, ask)
+    if form == "legacy":
+        return _sign_legacy(fpk, keys, out or fpk, size, progress)
+    if is_legacy(fpk):
+        raise UsageError(f"{fpk.name} is a legacy flatpack.", hint="Unbox it and pack it again, or: --format legacy")
+    return sign(fpk, keys, out, bits=size, progress=progress)
+
+
+def _sign_legacy(fpk: Path, keys: Sequence[PrivateKey], out: Path, bits: HashSize, progress: Progress | None) -> Path:
+    rsa = next((key for key in keys if key.public.is_rsa), None)
+    if rsa is None:
+        raise UsageError(
+            "The legacy format needs an RSA key.", hint="Make one with: pantry key new NAME --type rsa4096"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with Reader(fpk) as reader, tempfile.TemporaryDirectory(dir=out.parent, prefix=".tmp-") as folder:
+        reader.check_contents()
+        data = Path(folder, "data")
+        write_legacy_data(reader.tar_stream(progress), reader.tar_size, data)
+        sign_legacy(data, out, rsa, bits)
+    return out
+
+
+def verify_flatpack(paths: Paths, path: Path, key: Path | None = None, progress: Progress | None = None) -> Verdict:
+    """The verdict on a flatpack or an unboxed folder, by the rules of trust or by one public key alone."""
+    trust = _trust(paths, key)
+    if path.is_file() and is_legacy(path):
+        return _judge_legacy(open_legacy(path), trust)[0]
+    return verify(path, trust, progress)
+
+
+def _trust(paths: Paths, key: Path | None) -> Trust:
+    return Trust.only(*read_public_file(key), name=key.stem) if key else load_trust(paths)
+
+
+def _judge_legacy(found: LegacyFile, trust: Trust) -> tuple[Verdict, LegacyVerdict | None]:
+    name = found.path.name
+    signed = verify_legacy(found, trusted_keys(trust))
+    if signed is None:
+        sentence = (
+            f"{name} (legacy format) has no signature by a key trusted for every name: "
+            "another key made it, or something was changed after signing."
+        )
+        return Verdict(False, "bad", sentence, name), None
+    owner = trust.owner(signed.key.id) or signed.key.id
+    sentence = f"{name} (legacy format) is signed by {owner} (RSA-PSS, SHA-{signed.bits}), trusted for '*'."
+    return Verdict(True, "trusted", sentence, name, owner), signed
+
+
+def inspect_flatpack(path: Path) -> Inspection:
+    """What is in a flatpack, from its head and tail; nothing is unpacked or verified."""
+    _must_exist(path)
+    if is_legacy(path):
+        raise UsageError(f"{path.name} is a legacy flatpack, which has no list of files.", hint="Verify and unbox it.")
+    with Reader(path) as reader:
+        bundle = reader.bundle
+        signers = tuple(
+            (kind or "ECDSA", key or bundle.hint)
+            for kind, _, key in (signature.keyid.rpartition(":") for signature in bundle.signatures)
+        )
+        return Inspection(
+            path,
+            path.stat().st_size,
+            reader.manifest,
+            str(reader.statement.contents),
+            reader.entries,
+            len(reader.statement.frames),
+            signers,
+        )
+
+
+def unbox_flatpack(
+    paths: Paths,
+    path: Path,
+    folder: Path | None = None,
+    *,
+    only: Sequence[str] = (),
+    allow_unsigned: bool = False,
+    key: Path | None = None,
+    progress: Progress | None = None,
+) -> Unboxed:
+    """Unbox into a new folder (else `<name>` here), the signature first.
+
+    Raises VerificationError when the signature is bad, or is missing or not trusted where the mode asks for it;
+    `allow_unsigned` lets the last two pass, never a bad one.
+    """
+    _must_exist(path)
+    target = folder or Path(path.stem)
+    trust = _trust(paths, key)
+    if is_legacy(path):
+        return _unbox_legacy(path, target, trust, only, allow_unsigned)
+    with Reader(path) as reader:
+        verdict = judge(reader, trust)
+        if verdict.state == "bad" or not (verdict.ok or allow_unsigned):
+            raise VerificationError(verdict.sentence, hint=_way_out(verdict))
+        written = reader.unbox(target, list(only) or None, verdict if verdict.ok else None, progress)
+    return Unboxed(target, tuple(entry.path for entry in written), verdict)
+
+
+def _unbox_legacy(path: Path, target: Path, trust: Trust, only: Sequence[str], allow_unsigned: bool) -> Unboxed:
+    if only:
+        raise UsageError("A legacy flatpack has no list of files, so --only cannot pick from it.")
+    found = open_legacy(path)
+    verdict, signed = _judge_legacy(found, trust)
+    if signed is None and not allow_unsigned:
+        raise VerificationError(verdict.sentence, hint="Trust its key with `pantry key trust KEY.pem`, or give --key.")
+    return Unboxed(target, tuple(unbox_legacy(found, target, signed)), verdict)
+
+
+def _way_out(verdict: Verdict) -> str | None:
+    if verdict.state == "bad":
+        return "Fetch it again from its publisher."
+    if verdict.state == "unsigned":
+        return "Ask its publisher for a signed one, or take it as it is with --allow-unsigned."
+    return "Trust the key with `pantry key trust KEY.pem`, give --key, or take it as it is with --allow-unsigned."
+
+
+def write_containerfile(folder: Path) -> list[Path]:
+    """Turn a `flatpack.toml` of 2023 in `folder` (or one level below) into `Containerfile` and `venv.sh` beside it."""
+    places = [folder, *sorted(item for item in folder.iterdir() if item.is_dir())]
+    place = next((item for item in places if (item / MANIFEST_NAME).is_file()), None)
+    if place is None:
+        raise NotFoundError(f"There is no {MANIFEST_NAME} in {folder}.")
+    file = place / MANIFEST_NAME
+    with storage_errors(f"Reading {file}"):
+        content = file.read_bytes()
+    if "flatpack" in read_table(content, str(file)):
+        raise UsageError(f"{file} is of version 2, which has no container to build.")
+    recipe = load_recipe(content, str(file))
+    made = {"Containerfile": (to_containerfile(recipe), 0o644), "venv.sh": (to_venv_script(recipe), 0o755)}
+    for name, (text, mode) in made.items():
+        if (place / name).exists():
+            raise ConflictError(f"{place / name} exists already.")
+        write_atomically(place / name, text.encode(), mode=mode)
+    return [place / name for name in made]
+
+
+def compress_and_sign(source: Path, compressed: Path, signed: Path, key: Path, bits: int, ask: Ask) -> None:
+    """What the script of 2023 did: compress a file or folder to `compressed`, and sign it into `signed`."""
+    from pantry.core.paths import find_paths
+
+    if not key.is_file():
+        raise NotFoundError(f"There is no key file {key}.")
+    (private,) = signing_keys(find_paths(), str(key), ask)
+    size = hash_size(bits)
+    if not private.public.is_rsa:
+        raise UsageError(f"The legacy format needs an RSA key; {key} is {private.public.type}.")
+    compress(source, compressed)
+    sign_legacy(compressed, signed, private, size)
+
+
+def verify_signed(signed: Path, key: Path) -> Verdict:
+    """What the other script of 2023 did, for all three hashes: whether this key signed the legacy file."""
+    return _judge_legacy(open_legacy(signed), Trust.only(*read_public_file(key), name=key.stem))[0]
+
+
+def _must_exist(path: Path) -> None:
+    if not path.is_file():
+        raise NotFoundError(f"There is no file {path}.")
