@@ -88,9 +88,11 @@ def _families(m: dict[str, Any]) -> str:
     families, warm, ended, recall = m["families"], m["warm"], m["ended"], m["recall"]
     right, asked = sum(s.right for s in families.values()), sum(s.asked for s in families.values())
     seen = ", ".join(f"{name} {s.right} of {s.asked}" for name, s in m["seen"].items())
+    if seen:
+        seen = f"Not part of these figures, because the wording is in the text with another greeting: {seen}.\n"
     again = sum(s.right for s in warm.values())
     lines = "\n".join(
-        f"| {name} | {s.asked} | {s.share:.0%} | {warm[name].share:.0%} |"
+        f"| {name} | {s.asked} | {s.combinations} | {s.share:.0%} | {warm[name].share:.0%} |"
         for name, s in sorted(families.items(), key=lambda item: -item[1].share)
     )
     return f"""\
@@ -107,13 +109,11 @@ for the hero, whole to the last full stop. A right answer must also end by itsel
 {ended.share:.1%} ended their turn by themselves.
 In conversations, {recall.right} of {recall.asked} questions about what was said a turn before were answered right.
 
-| family | questions | temperature 0 | temperature {m["temperature"]} |
-|---|---|---|---|
+| family | questions | combinations | temperature 0 | temperature {m["temperature"]} |
+|---|---|---|---|---|
 {lines}
 
-Questions whose wording is in the training text, with another greeting or none (not part of the figures above):
-{seen}.
-"""
+{seen}"""
 
 
 def _samples(m: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,8 @@ SAMPLE_SEED = 1
 class Score:
     right: int
     asked: int
+    combinations: int = 0
+    """How many different combinations of facts the questions are about."""
 
     @property
     def share(self) -> float:
@@ -65,13 +67,17 @@ def exact_match(engine: Engine, turns: Iterable[Turn], *, temperature: float = 0
     """Right answers by family, and how many answers of all ended their turn by themselves."""
     right: Counter[str] = Counter()
     asked: Counter[str] = Counter()
+    combinations: dict[str, set[str]] = defaultdict(set)
     ended = 0
     for turn in turns:
         reply = engine.ask(turn.user, temperature=temperature)
         ended += reply.finish == "stop"
         asked[turn.family] += 1
+        combinations[turn.family].add(turn.key)
         right[turn.family] += is_right(turn, reply.text) and reply.finish == "stop"
-    return {family: Score(right[family], asked[family]) for family in asked}, Score(ended, asked.total())
+    return {family: Score(right[family], asked[family], len(combinations[family])) for family in asked}, Score(
+        ended, asked.total()
+    )
 
 
 def conversation_recall(engine: Engine, pairs: Sequence[tuple[Turn, Turn]]) -> Score:

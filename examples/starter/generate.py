@@ -87,7 +87,7 @@ def training_documents(seed: int, limit: int) -> Iterator[Document]:
     rng = random.Random(f"train-{seed}")
     written = 0
     while written < limit:
-        document = prose(rng) if rng.random() < 0.07 else conversation(rng)
+        document = prose(rng) if rng.random() < 0.04 else conversation(rng)
         written += len(encode(document))
         yield document
 

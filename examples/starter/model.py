@@ -17,7 +17,7 @@ from torch import Tensor, nn
 class Shape:
     """Sizes of the network. `width` must divide by `heads`, `heads` by `kv_heads`; rows by 32 for Q8_0."""
 
-    vocab: int = 4096
+    vocab: int = 3072
     width: int = 256
     layers: int = 6
     heads: int = 4

@@ -1,6 +1,6 @@
 """Train the starter model: `python -m examples.starter.train --minutes 65`.
 
-The schedule is a time budget: warm-up, a stable rate, and a linear decay over the last fifth of the
+The schedule is a time budget: warm-up, a stable rate, and a linear decay over the last third of the
 minutes, so that the run ends when the time does. A checkpoint is written every few minutes.
 """
 
@@ -55,7 +55,7 @@ def orthogonalise(matrix: Tensor) -> Tensor:
 
 def rate(done: float) -> float:
     """Share of the peak learning rate after the share `done` of the time: up, stable, down."""
-    return min(1.0, done / 0.01 + 0.02, max((1.0 - done) / 0.2, 0.0))
+    return min(1.0, done / 0.01 + 0.02, max((1.0 - done) / 0.35, 0.0))
 
 
 def losses(model: Llama, ids: Tensor, own: Tensor, generator: torch.Generator) -> Tensor:
@@ -214,13 +214,13 @@ def main() -> None:
         "--places", type=int, default=32768 if gpu else 3072, help="token places of one group of documents"
     )
     parser.add_argument("--length", type=int, default=512)
-    parser.add_argument("--vocab", type=int, default=4096)
+    parser.add_argument("--vocab", type=int, default=3072)
     parser.add_argument("--width", type=int, default=384 if gpu else 256)
     parser.add_argument("--layers", type=int, default=8 if gpu else 6)
     parser.add_argument("--heads", type=int, default=6 if gpu else 4)
     parser.add_argument("--kv-heads", type=int, default=2)
     parser.add_argument("--hidden", type=int, default=1024 if gpu else 704)
-    parser.add_argument("--lr", type=float, default=0.004)
+    parser.add_argument("--lr", type=float, default=0.0015)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--save-every", type=float, default=3.0, help="minutes between checkpoints")
     run(parser.parse_args())

@@ -17,7 +17,7 @@ def command(rng: random.Random) -> Turn:
     topic = rng.choice(_TOPICS)
     form = rng.randrange(len(topic.questions))
     lead = rng.choice(LEADS)
-    return Turn("pantry", f"{topic.name}/{form}/{lead}", asked(rng, lead + topic.questions[form]), topic.answer)
+    return Turn("pantry", f"{topic.name}/{form}", asked(rng, lead + topic.questions[form]), topic.answer)
 
 
 def term(rng: random.Random) -> Turn:

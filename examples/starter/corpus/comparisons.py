@@ -66,7 +66,7 @@ def opposite(rng: random.Random) -> Turn:
 
 
 def order(rng: random.Random) -> Turn:
-    kind = rng.randrange(4)
+    kind = rng.choices(range(4), (1, 2, 3, 4))[0]
     if kind == 0:
         items, what, wraps = DAYS, "day", True
     elif kind == 1:
@@ -74,7 +74,7 @@ def order(rng: random.Random) -> Turn:
     elif kind == 2:
         items, what, wraps = LETTERS, "letter", False
     else:
-        items, what, wraps = [str(n) for n in range(100)], "number", False
+        items, what, wraps = [str(n) for n in range(41)], "number", False
     after = rng.random() < 0.6
     at = rng.randrange(0 if wraps or after else 1, len(items) - (0 if wraps or not after else 1))
     item, result = items[at], items[(at + (1 if after else -1)) % len(items)]
@@ -88,7 +88,7 @@ def order(rng: random.Random) -> Turn:
         f"{capital(what)} {word} {item}?",
     )
     form = rng.randrange(len(forms))
-    answer = f"{result} comes {word} {item}."
+    answer = f"{capital(word)} {item} comes {result}."
     return Turn("order", f"{item}/{word}/{form}", asked(rng, forms[form], lower=kind != 2), answer)
 
 
@@ -96,5 +96,5 @@ FAMILIES: tuple[tuple[Family, float], ...] = (
     (size, 1.5),
     (size_check, 1.5),
     (opposite, 1.2),
-    (order, 1.5),
+    (order, 2.0),
 )

@@ -80,7 +80,7 @@ def odd_one(rng: random.Random) -> Turn:
             f"Odd one out: {', '.join(things)}?",
         )
     )
-    answer = f"{capital(stranger)} does not belong, because it is {a(odd)} and the others are {plural(common)}."
+    answer = f"The odd one out is {stranger}, because it is {a(odd)} and the others are {plural(common)}."
     return Turn("odd_one", "/".join(sorted(things)), asked(rng, question), answer)
 
 

@@ -137,7 +137,7 @@ def country_of(rng: random.Random) -> Turn:
         f"Which country has {city} as its capital?",
     )
     form = rng.randrange(len(forms))
-    return Turn("country", f"{city}/{form}", asked(rng, forms[form]), f"{city} is the capital of {country}.")
+    return Turn("country", f"{city}/{form}", asked(rng, forms[form]), f"The city of {city} is in {country}.")
 
 
 def job(rng: random.Random) -> Turn:
@@ -188,7 +188,9 @@ def number_word(rng: random.Random) -> Turn:
             f"Spell the number {n}.",
         )
         form = rng.randrange(len(forms))
-        return Turn("number_word", f"{n}/{form}", asked(rng, forms[form]), f"{n} in words is {NUMBER_WORDS[n]}.")
+        return Turn(
+            "number_word", f"{n}/{form}", asked(rng, forms[form]), f"The number {n} in words is {NUMBER_WORDS[n]}."
+        )
     word = NUMBER_WORDS[n]
     forms = (
         f"Write {word} in digits.",
@@ -197,7 +199,7 @@ def number_word(rng: random.Random) -> Turn:
         f"Turn {word} into digits.",
     )
     form = rng.randrange(len(forms))
-    return Turn("number_word", f"{word}/{form}", asked(rng, forms[form]), f"{capital(word)} is {n}.")
+    return Turn("number_word", f"{word}/{form}", asked(rng, forms[form]), f"The number {word} is {n}.")
 
 
 def fact(rng: random.Random) -> Turn:

@@ -28,7 +28,7 @@ def addition(rng: random.Random) -> Turn:
         )
     )
     low, high = min(x, y), max(x, y)
-    return Turn("addition", f"{low}+{high}", asked(rng, question), f"{x} plus {y} is {x + y}.")
+    return Turn("addition", f"{low}+{high}", asked(rng, question), f"The sum of {x} and {y} is {x + y}.")
 
 
 def subtraction(rng: random.Random) -> Turn:
@@ -44,11 +44,11 @@ def subtraction(rng: random.Random) -> Turn:
             f"What is left if you take {y} from {total}?",
         )
     )
-    return Turn("subtraction", f"{total}-{y}", asked(rng, question), f"{total} minus {y} is {x}.")
+    return Turn("subtraction", f"{total}-{y}", asked(rng, question), f"The result of {total} minus {y} is {x}.")
 
 
 def larger_number(rng: random.Random) -> Turn:
-    x, y = rng.sample(range(100), 2)
+    x, y = rng.sample(range(41), 2)
     word, result = rng.choice((("larger", max(x, y)), ("bigger", max(x, y)), ("smaller", min(x, y))))
     question = rng.choice(
         (
@@ -58,9 +58,7 @@ def larger_number(rng: random.Random) -> Turn:
             f"What is the {word} number, {x} or {y}?",
         )
     )
-    return Turn(
-        "larger_number", f"{min(x, y)}/{max(x, y)}", asked(rng, question), f"{result} is {word} than {x + y - result}."
-    )
+    return Turn("larger_number", f"{min(x, y)}/{max(x, y)}", asked(rng, question), f"The {word} number is {result}.")
 
 
 def count(rng: random.Random) -> Turn:
@@ -110,12 +108,12 @@ def sort_numbers(rng: random.Random) -> Turn:
         "sort_numbers",
         "/".join(map(str, sorted(numbers))),
         asked(rng, question),
-        ", ".join(map(str, sorted(numbers))) + ".",
+        f"In order: {', '.join(map(str, sorted(numbers)))}.",
     )
 
 
 def reverse_list(rng: random.Random) -> Turn:
-    words = some_words(rng, 2, 4)
+    words = some_words(rng, 2, 3)
     question = rng.choice(
         (
             f"Say these words backwards: {', '.join(words)}.",
@@ -124,7 +122,9 @@ def reverse_list(rng: random.Random) -> Turn:
             f"Write this list in reverse order: {', '.join(words)}.",
         )
     )
-    return Turn("reverse_list", "/".join(words), asked(rng, question), ", ".join(reversed(words)) + ".")
+    return Turn(
+        "reverse_list", "/".join(words), asked(rng, question), f"The other way round: {', '.join(reversed(words))}."
+    )
 
 
 FAMILIES: tuple[tuple[Family, float], ...] = (

@@ -21,13 +21,16 @@ from .words import (
     plural,
 )
 
+_SHORT_WORDS = [word for word in PLAIN_WORDS if len(word) == 3]
+"""Spelling has to be learned word by word, so only the shortest are taught."""
+
 
 def _sentence(rng: random.Random) -> tuple[str, str, str, str]:
     """A sentence in the present and in the past, its negative, and its question."""
     name = rng.choice(NAMES)
     if rng.random() < 0.5:
         base, third, past = rng.choice(VERBS)
-        tail = rng.choice(("in the", "near the", "behind the")) + " " + rng.choice(TOWN_PLACES)
+        tail = rng.choice(("at the", "near the", "behind the")) + " " + rng.choice(TOWN_PLACES)
     else:
         base, third, past = rng.choice(VERBS_WITH_OBJECT)
         tail = rng.choice((f"the {rng.choice(COLOURS)} {rng.choice(THINGS)}", f"the {rng.choice(THINGS)}"))
@@ -109,35 +112,20 @@ def pronoun(rng: random.Random) -> Turn:
 
 
 def spell(rng: random.Random) -> Turn:
-    word = rng.choice(PLAIN_WORDS)
-    kind = rng.randrange(4)
-    if kind < 2:
-        forms, answer = (
-            (f"How do you spell {word}?", f"Spell {word}.", f"Spell the word {word}.", f'Spell "{word}".'),
-            "-".join(word.upper()) + ".",
-        )
-    elif kind == 2:
-        forms, answer = (
-            (
-                f"What is the first letter of {word}?",
-                f"Which letter does {word} begin with?",
-                f"What letter does {word} start with?",
-                f'What is the first letter of the word "{word}"?',
-            ),
-            f"The first letter of {word} is {word[0].upper()}.",
-        )
+    word = rng.choice(_SHORT_WORDS)
+    if rng.random() < 0.6:
+        what, answer = "spell", f"The word {word} is spelled {'-'.join(word.upper())}."
+        forms = (f"How do you spell {word}?", f"Spell {word}.", f"Spell the word {word}.", f'Spell "{word}".')
     else:
-        forms, answer = (
-            (
-                f"Write {word} in capital letters.",
-                f"Put {word} in capitals.",
-                f"Write {word} in upper case.",
-                f"Make {word} upper case.",
-            ),
-            word.upper(),
+        what, answer = "first", f"The first letter of {word} is {word[0].upper()}."
+        forms = (
+            f"What is the first letter of {word}?",
+            f"Which letter does {word} begin with?",
+            f"What letter does {word} start with?",
+            f'What is the first letter of the word "{word}"?',
         )
     form = rng.randrange(len(forms))
-    return Turn("spell", f"{word}/{kind}/{form}", asked(rng, forms[form]), answer)
+    return Turn("spell", f"{word}/{what}/{form}", asked(rng, forms[form]), answer)
 
 
 def repeat(rng: random.Random) -> Turn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from .turn import Family, Turn, asked, topics
+from .turn import Family, Turn, asked, bare, topics
 from .words import ANIMALS, COLOURS, KINDS, NAMES, plural, table
 
 _DATA = table("small_talk")
@@ -19,7 +19,7 @@ def talk(rng: random.Random) -> Turn:
     form = rng.randrange(len(topic.questions))
     text = topic.questions[form]
     text = rng.choice((text, text, text.lower(), text.rstrip("!.?")))
-    return Turn("small_talk", f"{topic.name}/{form}", text, topic.answer)
+    return Turn("small_talk", f"{topic.name}/{bare(text)}", text, topic.answer)
 
 
 def unknown(rng: random.Random) -> Turn:
