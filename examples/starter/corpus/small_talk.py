@@ -11,6 +11,8 @@ _DATA = table("small_talk")
 _TALK = topics(_DATA)
 _UNKNOWN_ANSWER: str = _DATA["unknown_answer"]
 _UNKNOWN: list[str] = _DATA["unknown_questions"]
+_CANNOT_ANSWER: str = _DATA["cannot_answer"]
+_CANNOT: list[str] = _DATA["cannot_questions"]
 _FILL: dict[str, list[str]] = _DATA["fill"]
 
 
@@ -22,10 +24,18 @@ def talk(rng: random.Random) -> Turn:
     return Turn("small_talk", f"{topic.name}/{bare(text)}", text, topic.answer)
 
 
+def _filled(rng: random.Random, forms: list[str]) -> str:
+    return rng.choice(forms).format(**{slot: rng.choice(words) for slot, words in _FILL.items()})
+
+
 def unknown(rng: random.Random) -> Turn:
-    form = rng.choice(_UNKNOWN)
-    text = form.format(**{slot: rng.choice(words) for slot, words in _FILL.items()})
+    text = _filled(rng, _UNKNOWN)
     return Turn("unknown", text, asked(rng, text), _UNKNOWN_ANSWER)
+
+
+def cannot(rng: random.Random) -> Turn:
+    text = _filled(rng, _CANNOT)
+    return Turn("cannot", text, asked(rng, text), _CANNOT_ANSWER)
 
 
 def greet(rng: random.Random) -> Turn:
@@ -92,4 +102,4 @@ def tell(rng: random.Random) -> Turn:
     return remember(rng)[0]
 
 
-FAMILIES: tuple[tuple[Family, float], ...] = ((talk, 2.0), (unknown, 3.0), (greet, 0.7), (tell, 0.5))
+FAMILIES: tuple[tuple[Family, float], ...] = ((talk, 2.0), (unknown, 2.5), (cannot, 1.2), (greet, 0.7), (tell, 0.5))
