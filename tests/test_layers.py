@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "pantry"
 
 LAYERS = [
     {"core"},
-    {"formats", "starter"},
+    {"formats", "starter", "permissions"},
     {"store", "catalogue", "client"},
     {"flatpack"},
     {"engines", "repository"},
