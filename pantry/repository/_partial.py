@@ -1,0 +1,267 @@
+"""A file on its way: its bytes, a journal of which of them are there, and a lock for the one process that fetches it.
+
+The journal is written after the bytes it speaks of, so it never claims more than there is when a process is killed.
+After a power cut it may; the digest of the whole finds that, and the download starts afresh.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pantry.core.errors import StorageError
+from pantry.core.files import storage_errors, write_atomically
+from pantry.core.units import format_bytes
+
+CHUNK = 16 << 20
+"""Bytes between two places where connections may meet."""
+SPARE_SPACE = 64_000_000  # bytes left free on the disk
+READ = 1 << 20
+
+
+@dataclass
+class Partial:
+    """The unfinished file at `path`. `have` counts, for each chunk, the bytes from its start that are there."""
+
+    path: Path
+    length: int
+    url: str
+    validator: str
+    have: list[int]
+    descriptor: int = -1
+    resumed: int = 0
+
+    @classmethod
+    def open(cls, path: Path, length: int, url: str) -> Partial:
+        """Continue the file at `path` if its journal fits, else begin it. Raises StorageError when space is short."""
+        chunks = -(-length // CHUNK)
+        partial = cls(path, length, url, "", [0] * chunks)
+        with storage_errors(f"Downloading to {path.parent}"):
+            partial.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+            try:
+                partial._recall()
+                partial._check_space()
+                os.ftruncate(partial.descriptor, length)
+            except BaseException:
+                partial.close()
+                raise
+        return partial
+
+    def close(self) -> None:
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    @property
+    def journal(self) -> Path:
+        return self.path.with_suffix(".json")
+
+    @property
+    def done(self) -> int:
+        return sum(self.have)
+
+    def size_of(self, chunk: int) -> int:
+        """Bytes of a chunk; the last one may be short."""
+        return min(CHUNK, self.length - chunk * CHUNK)
+
+    def save(self) -> None:
+        """Write the journal."""
+        content = {"length": self.length, "url": self.url, "validator": self.validator, "have": list(self.have)}
+        write_atomically(self.journal, json.dumps(content).encode(), mode=0o600)
+
+    def forget(self) -> None:
+        """Begin again: nothing is there."""
+        self.have[:] = [0] * len(self.have)
+        self.validator = ""
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Put bytes in their place."""
+        left = memoryview(data)
+        with storage_errors(f"Downloading to {self.path.parent}"):
+            while left:
+                count = os.pwrite(self.descriptor, left, offset)
+                left, offset = left[count:], offset + count
+
+    def digest(self, ready: Callable[[int], bool]) -> str:
+        """SHA-256 of the file, chunk by chunk; `ready` waits for a chunk, and says False to give up."""
+        hasher = hashlib.sha256()
+        for chunk in range(len(self.have)):
+            if not ready(chunk):
+                return ""
+            offset, end = chunk * CHUNK, chunk * CHUNK + self.size_of(chunk)
+            while offset < end:
+                data = os.pread(self.descriptor, min(READ, end - offset), offset)
+                if not data:
+                    return ""
+                hasher.update(data)
+                offset += len(data)
+        return hasher.hexdigest()
+
+    def _recall(self) -> None:
+        """Take over what an earlier try left, where its journal is whole and of the same file."""
+        try:
+            found = json.loads(self.journal.read_bytes())
+            have = [int(count) for count in found["have"]]
+            fits = found["length"] == self.length and len(have) == len(self.have)
+            fits = fits and all(0 <= count <= self.size_of(chunk) for chunk, count in enumerate(have))
+            fits = fits and os.fstat(self.descriptor).st_size == self.length
+            validator = str(found["validator"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        if fits:
+            self.have, self.validator = have, validator if found["url"] == self.url else ""
+            self.resumed = self.done
+
+    def _check_space(self) -> None:
+        missing = self.length - self.done
+        disk = os.statvfs(self.path.parent)
+        free = disk.f_bavail * disk.f_frsize
+        if missing + SPARE_SPACE > free:
+            raise StorageError(
+                f"The disk of {self.path.parent} has {format_bytes(free)} free; "
+                f"{format_bytes(missing + SPARE_SPACE)} are needed.",
+                hint="Free some space (pantry gc), or set PANTRY_HOME to a larger disk.",
+            )
+
+
+@contextlib.contextmanager
+def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold the lock file at `path`; `waiting` is called once when another process has it. Removed at the end."""
+    with storage_errors(f"Locking {path.name}"):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = _take(path, waiting)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _take(path: Path, waiting: Callable[[], None] | None) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if waiting:
+                    waiting()
+                    waiting = None
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_at(descriptor, path):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # the holder before us removed the file: someone else may have a new one
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        there = path.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    mine = os.fstat(descriptor)
+    return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+
+
+def clean_partials(folder: Path, older_than: float) -> int:
+    """Delete what interrupted downloads left and nobody touched for `older_than` seconds; the bytes freed."""
+    if not folder.is_dir():
+        return 0
+    freed, limit = 0, time.time() - older_than
+    for file in folder.iterdir():
+        if file.suffix not in (".part", ".json", ".lock") and not file.name.startswith(".tmp-"):
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            found = file.stat(follow_symlinks=False)
+            if found.st_mtime < limit and not _is_locked(file.with_suffix(".lock")):
+                freed += found.st_blocks * 512
+                file.unlink()
+    return freed
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+class Plan:
+    """Which chunks are free, taken or done: what the connections of one download share."""
+
+    def __init__(self, partial: Partial) -> None:
+        self._partial = partial
+        self._changed = threading.Condition()
+        self._taken: set[int] = set()
+        self.stopped = False
+
+    def claim(self) -> tuple[int, int] | None:
+        """A chunk to begin with, and the chunk before which to stop: the middle of the longest free run."""
+        with self._changed:
+            first, end = self._longest_run()
+            if first == end:
+                return None
+            begins_after_work = first > 0 and first - 1 in self._taken
+            start = (first + end) // 2 if begins_after_work else first
+            self._taken.add(start)
+            return start, end
+
+    def claim_next(self, chunk: int) -> bool:
+        """Take exactly this chunk, if it is free."""
+        with self._changed:
+            if chunk >= len(self._partial.have) or not self._is_free(chunk):
+                return False
+            self._taken.add(chunk)
+            return True
+
+    def release(self, chunk: int) -> None:
+        """The chunk is done or given up."""
+        with self._changed:
+            self._taken.discard(chunk)
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        with self._changed:
+            self.stopped = True
+            self._changed.notify_all()
+
+    def wait_for(self, chunk: int) -> bool:
+        """Wait until a chunk is complete; False when the download was stopped."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.stopped or self._is_done(chunk))
+            return not self.stopped
+
+    def _is_done(self, chunk: int) -> bool:
+        return self._partial.have[chunk] == self._partial.size_of(chunk) and chunk not in self._taken
+
+    def _is_free(self, chunk: int) -> bool:
+        return chunk not in self._taken and not self._is_done(chunk)
+
+    def _longest_run(self) -> tuple[int, int]:
+        best, start = (0, 0), None
+        for chunk in range(len(self._partial.have) + 1):
+            free = chunk < len(self._partial.have) and self._is_free(chunk)
+            if free and start is None:
+                start = chunk
+            elif not free and start is not None:
+                if chunk - start > best[1] - best[0]:
+                    best = (start, chunk)
+                start = None
+        return best

@@ -1,0 +1,476 @@
+"""The downloader against a server that cuts, drips, lies, redirects and vanishes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pantry.core.errors import DownloadError, NotFoundError, StorageError, UsageError, VerificationError
+from pantry.core.refs import Digest
+from pantry.repository import _partial
+from pantry.repository.address import Address
+from pantry.repository.fetch import Fetcher, Wanted
+from pantry.repository.limits import Limits
+from tests.repository.servers import Faults, FileServer, serving
+
+QUICK = Limits(
+    connect_timeout=2, read_timeout=2, header_timeout=0.4, slow_window=0.4, minimum_rate=1000, attempts=3, back_off=0.01
+)
+SIZE = 3_000_000
+CONTENT = random.Random(1).randbytes(SIZE)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    (folder / "model.fpk").write_bytes(CONTENT)
+    return folder
+
+
+@pytest.fixture
+def server(root: Path) -> Iterator[FileServer]:
+    with serving(root) as running:
+        yield running
+
+
+@pytest.fixture
+def fetcher(tmp_path: Path) -> Fetcher:
+    return Fetcher(tmp_path / "partial", QUICK)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of 256 kB, so that small files have many."""
+    from pantry.repository import fetch
+
+    monkeypatch.setattr(_partial, "CHUNK", 1 << 18)
+    monkeypatch.setattr(fetch, "CHUNK", 1 << 18)
+    monkeypatch.setattr(fetch, "_PARALLEL_FROM", 1 << 18)
+    monkeypatch.setattr(fetch, "_PARALLEL_AFTER", 0.0)
+
+
+def wanted(server: FileServer, content: bytes = CONTENT, path: str = "/model.fpk") -> Wanted:
+    return Wanted(Address.parse(server.url + path), len(content), Digest(hashlib.sha256(content).hexdigest()))
+
+
+def fetch(fetcher: Fetcher, what: Wanted) -> bytes:
+    with fetcher.fetched(what) as file:
+        return file.read_bytes()
+
+
+def left(fetcher: Fetcher) -> list[str]:
+    return sorted(file.suffix for file in fetcher.folder.iterdir())
+
+
+def test_file_arrives_whole_and_leaves_nothing_behind(fetcher: Fetcher, server: FileServer) -> None:
+    assert fetch(fetcher, wanted(server)) == CONTENT
+    assert left(fetcher) == []
+    assert len(server.requests) == 1
+
+
+def test_empty_file(fetcher: Fetcher, server: FileServer, root: Path) -> None:
+    (root / "empty").write_bytes(b"")
+    assert fetch(fetcher, wanted(server, b"", "/empty")) == b""
+
+
+@pytest.mark.parametrize("part", [0.01, 0.5, 0.99])
+def test_connection_cut_is_continued_where_it_broke(fetcher: Fetcher, server: FileServer, part: float) -> None:
+    server.faults = Faults(cut_at=int(SIZE * part), cuts=1)
+    assert fetch(fetcher, wanted(server)) == CONTENT
+    assert server.sent == SIZE
+    assert server.requests[1][1] == f"bytes={int(SIZE * part)}-{SIZE - 1}"
+
+
+@pytest.mark.parametrize("part", [0.01, 0.5, 0.99])
+def test_next_run_continues_after_giving_up(fetcher: Fetcher, server: FileServer, part: float) -> None:
+    server.faults = Faults(cut_at=int(SIZE * part))
+    with pytest.raises(DownloadError, match="3 tries"):
+        fetch(fetcher, wanted(server))
+    assert left(fetcher) == [".json", ".part"]
+    server.faults = Faults()
+    server.requests.clear()
+    assert fetch(fetcher, wanted(server)) == CONTENT
+    assert server.requests == [("/model.fpk", f"bytes={int(SIZE * part)}-{SIZE - 1}")]
+
+
+def test_complete_file_that_was_not_used_is_not_fetched_again(fetcher: Fetcher, server: FileServer) -> None:
+    with pytest.raises(KeyboardInterrupt), fetcher.fetched(wanted(server)):
+        raise KeyboardInterrupt
+    server.requests.clear()
+    assert fetch(fetcher, wanted(server)) == CONTENT
+    assert server.requests == []
+
+
+def test_server_without_ranges_is_asked_from_the_start(fetcher: Fetcher, server: FileServer) -> None:
+    server.faults = Faults(cut_at=SIZE // 2, cuts=1, ignore_ranges=True)
+    assert fetch(fetcher, wanted(server)) == CONTENT
+    assert server.sent >= SIZE + SIZE // 2
+
+
+def test_server_without_ranges_that_always_breaks_is_given_up(fetcher: Fetcher, server: FileServer) -> None:
+    server.faults = Faults(cut_at=SIZE // 2, ignore_ranges=True)
+    with pytest.raises(DownloadError):
+        fetch(fetcher, wanted(server))
+    assert len(server.requests) < 20
+
+
+def test_file_that_changes_between_two_tries_is_fetched_anew(fetcher: Fetcher, server: FileServer, root: Path) -> None:
+    server.faults = Faults(cut_at=SIZE // 2)
+    without_digest = replace(wanted(server), digest=None)
+    with pytest.raises(DownloadError):
+        fetch(fetcher, without_digest)
+    server.faults = Faults()
+    new = CONTENT[::-1]
+    (root / "model.fpk").write_bytes(new)
+    os.utime(root / "model.fpk", (1, 1))
+    assert fetch(fetcher, without_digest) == new
+
+
+def test_damaged_partial_file_is_found_and_fetched_anew(fetcher: Fetcher, server: FileServer) -> None:
+    server.faults = Faults(cut_at=SIZE // 2)
+    with pytest.raises(DownloadError):
+        fetch(fetcher, wanted(server))
+    server.faults = Faults()
+    part = next(fetcher.folder.glob("*.part"))
+    with part.open("r+b") as file:
+        file.write(b"damage")
+    assert fetch(fetcher, wanted(server)) == CONTENT
+
+
+@pytest.mark.parametrize("journal", [b"", b"{", b"[]", b'{"have": [99999999999]}', b'{"have": "x", "length": 3000000}'])
+def test_damaged_journal_begins_anew(fetcher: Fetcher, server: FileServer, journal: bytes) -> None:
+    server.faults = Faults(cut_at=SIZE // 2)
+    with pytest.raises(DownloadError):
+        fetch(fetcher, wanted(server))
+    server.faults = Faults()
+    next(fetcher.folder.glob("*.json")).write_bytes(journal)
+    assert fetch(fetcher, wanted(server)) == CONTENT
+
+
+def test_wrong_content_is_refused_and_not_kept(fetcher: Fetcher, server: FileServer) -> None:
+    server.faults = Faults(garbage=True)
+    with pytest.raises(VerificationError, match="has the digest"):
+        fetch(fetcher, wanted(server))
+    assert left(fetcher) == []
+
+
+def test_passing_failures_are_tried_again(fetcher: Fetcher, server: FileServer) -> None:
+    server.faults = Faults(fail_first=2)
+    assert fetch(fetcher, wanted(server)) == CONTENT
+    assert len(server.requests) == 3
+
+
+def test_lasting_failure_is_told_with_the_number_of_tries(fetcher: Fetcher, server: FileServer) -> None:
+    server.faults = Faults(fail_first=99)
+    with pytest.raises(DownloadError, match=r"answered 503 .*3 tries"):
+        fetch(fetcher, wanted(server))
+
+
+def test_missing_file_is_not_tried_again(fetcher: Fetcher, server: FileServer) -> None:
+    with pytest.raises(NotFoundError, match="is not there"):
+        fetch(fetcher, wanted(server, path="/none.fpk"))
+    assert len(server.requests) == 1
+
+
+def test_server_that_is_gone(fetcher: Fetcher, root: Path) -> None:
+    with serving(root) as server:
+        what = wanted(server)
+    with pytest.raises(DownloadError, match="cannot be reached"):
+        fetch(fetcher, what)
+
+
+def test_slow_loris_body_is_given_up(fetcher: Fetcher, server: FileServer) -> None:
+    server.faults = Faults(drip=0.02)
+    start = time.monotonic()
+    with pytest.raises(DownloadError, match="less than 1000 bytes a second"):
+        fetch(fetcher, wanted(server))
+    assert time.monotonic() - start < 5
+
+
+def test_slow_loris_head_is_given_up(fetcher: Fetcher, server: FileServer) -> None:
+    server.faults = Faults(drip=0.02, drip_head=True)
+    start = time.monotonic()
+    with pytest.raises(DownloadError, match="no proper answer"):
+        fetch(fetcher, wanted(server))
+    assert time.monotonic() - start < 5
+
+
+def test_endless_data_end_at_the_length_that_is_known(fetcher: Fetcher, server: FileServer) -> None:
+    server.faults = Faults(endless=True)
+    with pytest.raises(VerificationError):
+        fetch(fetcher, wanted(server))
+    assert server.sent < 50 * SIZE
+
+
+def test_unknown_length_is_asked_for(fetcher: Fetcher, server: FileServer) -> None:
+    assert fetch(fetcher, Wanted(wanted(server).url)) == CONTENT
+
+
+def test_server_that_tells_no_length_is_refused(fetcher: Fetcher, server: FileServer) -> None:
+    server.faults = Faults(content_length=False, ignore_ranges=True)
+    with pytest.raises(DownloadError, match="does not say how long"):
+        fetch(fetcher, Wanted(wanted(server).url))
+
+
+def test_too_long_a_file_is_refused_before_it_is_fetched(tmp_path: Path, server: FileServer) -> None:
+    fetcher = Fetcher(tmp_path / "partial", replace(QUICK, max_length=1000))
+    with pytest.raises(DownloadError, match=r"at most 1\.0 kB"):
+        fetch(fetcher, Wanted(wanted(server).url))
+
+
+def test_login_page_in_place_of_the_file(fetcher: Fetcher, server: FileServer) -> None:
+    server.faults = Faults(html=True)
+    with pytest.raises(DownloadError, match="26 bytes of text/html") as caught:
+        fetch(fetcher, wanted(server))
+    assert "proxy" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("target", ["ftp://127.0.0.1/x", "file:///etc/passwd", "gopher://x/", "http:///x"])
+def test_redirect_to_another_scheme_is_refused(fetcher: Fetcher, server: FileServer, target: str) -> None:
+    server.faults = Faults(redirect=target)
+    with pytest.raises(DownloadError, match="redirects to an address that is refused"):
+        fetch(fetcher, wanted(server))
+
+
+def test_redirect_from_https_to_http_is_refused() -> None:
+    with pytest.raises(DownloadError, match="from https to http"):
+        Address.parse("https://a.example/x").redirected("http://a.example/x")
+
+
+def test_redirect_to_a_private_address_is_refused(
+    fetcher: Fetcher, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first host counts as public here; where it redirects to is really loopback."""
+    from pantry.repository import _http
+
+    answers = iter([False, True])
+    monkeypatch.setattr(_http, "is_private", lambda _: next(answers))
+    server.faults = Faults(redirect=f"{server.url}/model.fpk")
+    with pytest.raises(DownloadError, match="private address"):
+        fetch(fetcher, wanted(server))
+    assert len(server.requests) == 1
+
+
+def test_redirects_without_end_are_refused(fetcher: Fetcher, server: FileServer) -> None:
+    server.faults = Faults(redirect="/model.fpk")
+    with pytest.raises(DownloadError, match="more than 5 redirects"):
+        fetch(fetcher, wanted(server))
+
+
+def test_token_does_not_follow_a_redirect_to_another_host(fetcher: Fetcher, server: FileServer, root: Path) -> None:
+    with serving(root) as other:
+        server.faults = Faults(redirect=f"{other.url}/model.fpk")
+        what = replace(wanted(server), headers={"Authorization": "Bearer secret"})
+        assert fetch(fetcher, what) == CONTENT
+        assert server.authorised == ["Bearer secret"]
+        assert other.authorised == [None]
+
+
+@pytest.mark.parametrize(
+    "text", ["ftp://a/b", "a/b", "https://", "https://u:p@a/b", "http://a b/", "http://a/b\r\nX: 1", "https://a:99999/"]
+)
+def test_bad_addresses_are_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        Address.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("host", "private"),
+    [
+        ("127.0.0.1", True), ("10.1.2.3", True), ("192.168.1.1", True), ("169.254.169.254", True), ("::1", True),
+        ("::ffff:127.0.0.1", True), ("fe80::1%eth0", True), ("100.64.0.1", True), ("0.0.0.0", True),
+        ("8.8.8.8", False), ("2606:4700::1", False), ("localhost", True), ("a.example", False),
+    ],
+)  # fmt: skip
+def test_private_hosts_are_known(host: str, private: bool) -> None:
+    assert Address("https", host, 443, "/").names_private_host is private
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_large_file_comes_in_parts_over_several_connections(fetcher: Fetcher, server: FileServer) -> None:
+    server.faults = Faults(pause=0.05)
+    assert fetch(fetcher, wanted(server)) == CONTENT
+    assert len(server.requests) >= 3
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_parts_survive_cuts_in_every_connection(fetcher: Fetcher, server: FileServer) -> None:
+    server.faults = Faults(pause=0.01, cut_at=SIZE // 2, cuts=2)
+    assert fetch(fetcher, wanted(server)) == CONTENT
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_server_without_ranges_gets_one_connection_in_the_end(fetcher: Fetcher, server: FileServer) -> None:
+    server.faults = Faults(pause=0.02, ignore_ranges=True)
+    assert fetch(fetcher, wanted(server)) == CONTENT
+
+
+def test_bandwidth_limit_is_kept(tmp_path: Path, server: FileServer) -> None:
+    fetcher = Fetcher(tmp_path / "partial", replace(QUICK, bandwidth=3_000_000))
+    start = time.monotonic()
+    assert fetch(fetcher, wanted(server)) == CONTENT
+    assert 0.8 < time.monotonic() - start < 3
+
+
+def test_progress_reaches_the_end(fetcher: Fetcher, server: FileServer) -> None:
+    seen: list[tuple[int, int]] = []
+    with fetcher.fetched(wanted(server), lambda done, total: seen.append((done, total))):
+        pass
+    assert seen[-1] == (SIZE, SIZE)
+
+
+def test_too_small_a_disk_is_told_before_anything_is_fetched(
+    fetcher: Fetcher, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_partial, "SPARE_SPACE", 1 << 60)
+    with pytest.raises(StorageError, match="are needed"):
+        fetch(fetcher, wanted(server))
+    assert server.requests == []
+
+
+def test_unwritable_folder_is_a_clear_error(tmp_path: Path, server: FileServer) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError):
+        fetch(Fetcher(tmp_path / "file", QUICK), wanted(server))
+
+
+def test_proxy_of_the_environment_is_used(
+    fetcher: Fetcher, server: FileServer, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy gets the whole address in the request line; our file server ignores the host in it."""
+    monkeypatch.setenv("http_proxy", f"http://user:word@127.0.0.1:{server.port}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    what = replace(wanted(server), url=Address.parse("http://models.example/model.fpk"))
+    (root / "http:").mkdir()
+    (root / "http:" / "models.example").mkdir()
+    (root / "http:" / "models.example" / "model.fpk").write_bytes(CONTENT)
+    assert fetch(fetcher, what) == CONTENT
+    assert server.requests[0][0] == "http://models.example/model.fpk"
+
+
+def _fetch_once(folder: Path, url: str, results: multiprocessing.Queue[int]) -> None:
+    what = Wanted(Address.parse(url), SIZE, Digest(hashlib.sha256(CONTENT).hexdigest()))
+    waited = []
+    with Fetcher(folder, QUICK).fetched(what, waiting=lambda: waited.append(1)) as file:
+        assert file.stat().st_size == SIZE
+        time.sleep(0.3)
+    results.put(len(waited))
+
+
+def test_two_processes_do_not_fetch_one_file_at_the_same_time(fetcher: Fetcher, server: FileServer) -> None:
+    context = multiprocessing.get_context("spawn")
+    results: multiprocessing.Queue[int] = context.Queue()
+    arguments = (fetcher.folder, f"{server.url}/model.fpk", results)
+    workers = [context.Process(target=_fetch_once, args=arguments) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(30)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert sorted(results.get(timeout=5) for _ in workers) == [0, 1]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from pantry.core.refs import Digest
+from pantry.repository.address import Address
+from pantry.repository.fetch import Fetcher, Wanted
+folder, url, size, digest = sys.argv[1:]
+def tell(done, total):
+    print(done, flush=True)
+with Fetcher(Path(folder)).fetched(Wanted(Address.parse(url), int(size), Digest(digest)), tell):
+    print("whole", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("part", [0.01, 0.5, 0.99, 1.0])
+def test_killed_download_is_continued(fetcher: Fetcher, server: FileServer, part: float) -> None:
+    """SIGKILL at that part of the file, and at 1.0 between the last byte and its use."""
+    server.faults = Faults(pause=0.03)
+    what = wanted(server)
+    assert what.digest
+    command = [sys.executable, "-c", KILLED, str(fetcher.folder), str(what.url), str(SIZE), what.digest.hex]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if line == "whole\n" or (part < 1 and int(line) >= part * SIZE):
+                break
+        process.send_signal(signal.SIGKILL)
+    server.faults = Faults()
+    sent = server.sent
+    assert fetch(fetcher, what) == CONTENT
+    again = server.sent - sent
+    assert again == 0 if part == 1 else again < SIZE * (1 - part) + 0.6 / 0.03 * 65536 + 65536
+    assert left(fetcher) == []
+
+
+def test_old_partial_files_are_cleaned_young_and_locked_ones_stay(fetcher: Fetcher) -> None:
+    fetcher.folder.mkdir()
+    for name in ("old.part", "old.json", "young.part", "held.part"):
+        (fetcher.folder / name).write_bytes(b"x" * 5000)
+    (fetcher.folder / "mine.txt").write_text("not of ours")
+    os.utime(fetcher.folder / "old.part", (0, 0))
+    os.utime(fetcher.folder / "old.json", (0, 0))
+    os.utime(fetcher.folder / "held.part", (0, 0))
+    with _partial.locked(fetcher.folder / "held.lock"):
+        assert fetcher.clean(3600) >= 10000
+        names = {file.name for file in fetcher.folder.iterdir()}
+    assert names == {"young.part", "held.part", "held.lock", "mine.txt"}
+
+
+def test_stop_by_the_user_keeps_what_has_come(fetcher: Fetcher, server: FileServer) -> None:
+    server.faults = Faults(pause=0.01)
+
+    def stop(done: int, total: int) -> None:
+        if done > SIZE // 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), fetcher.fetched(wanted(server), stop):
+        pass
+    journal = json.loads(next(fetcher.folder.glob("*.json")).read_text())
+    assert sum(journal["have"]) > SIZE // 4
+    assert threading.active_count() < 10
+
+
+def test_connection_that_is_accepted_and_silent_is_given_up(fetcher: Fetcher) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        what = Wanted(Address.parse(f"http://127.0.0.1:{silent.getsockname()[1]}/x"), 10)
+        with pytest.raises(DownloadError, match="no proper answer"):
+            fetch(fetcher, what)
+
+
+def test_lock_is_taken_over_from_a_holder_who_removed_it(tmp_path: Path) -> None:
+    order: list[str] = []
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with _partial.locked(tmp_path / "a.lock"):
+            held.set()
+            go.wait(5)
+            order.append("first")
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(5)
+    waiting: Callable[[], None] = go.set
+    with _partial.locked(tmp_path / "a.lock", waiting):
+        order.append("second")
+    thread.join()
+    assert order == ["first", "second"]
