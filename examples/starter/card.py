@@ -105,7 +105,8 @@ training text. Right means the whole answer, word for word; for stories, sentenc
 lists, where many answers are right, a rule (`examples/starter/scoring.py`): what was asked for is in it, one pronoun
 for the hero, whole to the last full stop. A right answer must also end by itself.
 
-**{right / asked:.1%}** of {asked:,} at temperature 0, {again / asked:.1%} at {m["temperature"]}.
+**{right / asked:.1%}** of {asked:,} at temperature 0, {again / asked:.1%} at {m["temperature"]}, the file's own
+default.
 {ended.share:.1%} ended their turn by themselves.
 In conversations, {recall.right} of {recall.asked} questions about what was said a turn before were answered right.
 
@@ -123,7 +124,7 @@ def _samples(m: dict[str, Any]) -> str:
     return f"""\
 ## Ten samples, unedited
 
-Temperature {m["temperature"]}, seed 1, first try of each.
+The file's own temperature ({m["temperature"]}), seed {m["seed"]}, first try of each.
 
 {shown}"""
 

@@ -75,12 +75,15 @@ class Engine:
         return tokens
 
     def chat(
-        self, messages: list[dict[str, str]], *, temperature: float = 0.0, seed: int = 1, max_tokens: int = 320
+        self, messages: list[dict[str, str]], *, temperature: float | None = 0.0, seed: int = 1, max_tokens: int = 320
     ) -> Reply:
-        body = {"messages": messages, "temperature": temperature, "seed": seed, "max_tokens": max_tokens}
+        """The answer to a conversation; `temperature` None leaves it to what the file itself says."""
+        body: dict[str, Any] = {"messages": messages, "seed": seed, "max_tokens": max_tokens}
+        if temperature is not None:
+            body["temperature"] = temperature
         answer = self.post("/v1/chat/completions", body)
         choice = answer["choices"][0]
         return Reply(choice["message"]["content"], choice["finish_reason"], answer["usage"]["completion_tokens"])
 
-    def ask(self, question: str, *, temperature: float = 0.0, seed: int = 1) -> Reply:
+    def ask(self, question: str, *, temperature: float | None = 0.0, seed: int = 1) -> Reply:
         return self.chat([{"role": "user", "content": question}], temperature=temperature, seed=seed)

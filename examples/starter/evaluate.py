@@ -19,7 +19,7 @@ from . import tokenizer as tok
 from .card import card
 from .corpus.turn import Turn, bare
 from .engine import Engine, Reply
-from .export import load, stored_weights
+from .export import DEFAULT_TEMPERATURE, load, stored_weights
 from .generate import held_out_memories, held_out_turns, questions_in
 from .model import Llama
 from .ngram import NGram, padded
@@ -38,7 +38,6 @@ SAMPLES = (
     "What is a delta?",
     "Who won the race yesterday?",
 )
-SAMPLE_TEMPERATURE = 0.7
 SAMPLE_SEED = 1
 
 
@@ -63,7 +62,9 @@ class Losses:
     answer_bits_per_byte: float
 
 
-def exact_match(engine: Engine, turns: Iterable[Turn], *, temperature: float = 0.0) -> tuple[dict[str, Score], Score]:
+def exact_match(
+    engine: Engine, turns: Iterable[Turn], *, temperature: float | None = 0.0
+) -> tuple[dict[str, Score], Score]:
     """Right answers by family, and how many answers of all ended their turn by themselves."""
     right: Counter[str] = Counter()
     asked: Counter[str] = Counter()
@@ -123,7 +124,7 @@ def ngram_losses(
 
 
 def samples(engine: Engine) -> list[tuple[str, Reply]]:
-    return [(text, engine.ask(text, temperature=SAMPLE_TEMPERATURE, seed=SAMPLE_SEED)) for text in SAMPLES]
+    return [(text, engine.ask(text, temperature=None, seed=SAMPLE_SEED)) for text in SAMPLES]
 
 
 def digest(path: Path) -> str:
@@ -152,7 +153,7 @@ def measure(folder: Path, gguf: Path, seed: int, per_family: int) -> dict[str, A
     with Engine(gguf) as engine:
         families, ended = exact_match(engine, turns)
         seen, _ = exact_match(engine, known)
-        warm, _ = exact_match(engine, turns, temperature=SAMPLE_TEMPERATURE)
+        warm, _ = exact_match(engine, turns, temperature=None)
         recall = conversation_recall(engine, held_out_memories(seed, per_family))
         shown = samples(engine)
     baselines = {n: losses(ngram_losses(corpus, encoded, n, model.shape.vocab), encoded, size) for n in ORDERS}
@@ -161,7 +162,7 @@ def measure(folder: Path, gguf: Path, seed: int, per_family: int) -> dict[str, A
         "gguf_bytes": gguf.stat().st_size, "gguf_sha256": digest(gguf), "questions": len(turns), "families": families,
         "seen": seen, "warm": warm, "ended": ended, "recall": recall, "samples": shown, "baselines": baselines,
         "loss": losses(model_losses(model, encoded), encoded, size),
-        "temperature": SAMPLE_TEMPERATURE, "seed": SAMPLE_SEED,
+        "temperature": DEFAULT_TEMPERATURE, "seed": SAMPLE_SEED,
     }  # fmt: skip
 
 

@@ -22,6 +22,8 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
+DEFAULT_TEMPERATURE = 0.5
+"""What the engine takes when a program names no temperature: facts stay right, and stories still differ."""
 DESCRIPTION = (
     "The starter model of Pantry: a very small language model, trained from scratch on a text that the project "
     "writes itself. It tells short stories, answers plain questions and explains Pantry."
@@ -78,6 +80,7 @@ def write_header(writer: gguf.GGUFWriter, shape: Shape) -> None:
     writer.add_name("Pantry Starter")
     writer.add_description(DESCRIPTION)
     writer.add_license("CC0-1.0")
+    writer.add_float32("general.sampling.temp", DEFAULT_TEMPERATURE)
     writer.add_context_length(shape.context)
     writer.add_embedding_length(shape.width)
     writer.add_block_count(shape.layers)

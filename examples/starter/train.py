@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the model in the folder")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cuda" if gpu else "cpu")
-    parser.add_argument("--documents", type=int, default=256 if gpu else 32, help="documents of a step")
+    parser.add_argument("--documents", type=int, default=256 if gpu else 16, help="documents of a step")
     parser.add_argument(
         "--places", type=int, default=32768 if gpu else 3072, help="token places of one group of documents"
     )
