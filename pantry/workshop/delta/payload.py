@@ -214,14 +214,14 @@ def _check(index: Index, end: int, name: str) -> None:
 
 def _fault(piece: Piece) -> str | None:
     width = element_of(piece.dtype).width
-    wanted = -(-piece.length // piece.block_size)
+    wanted = 0 if piece.op == "copy" else -(-piece.length // piece.block_size)
     needs_base = {"copy", "sub", "lowrank"} if piece.name is not None else {"copy", "patch"}
     kind = BaseTensor if piece.name is not None else BaseBytes
     if piece.op not in ({"full"} | needs_base if piece.name is not None else {"stored"} | needs_base):
         return f"has the operation {piece.op!r}, which does not fit it"
     if (piece.op in needs_base) != isinstance(piece.base, kind) or (piece.base and piece.op not in needs_base):
         return f"has a wrong base for {piece.op!r}"
-    if len(piece.blocks) != (0 if piece.op == "copy" else wanted):
+    if len(piece.blocks) != wanted:
         return f"has {len(piece.blocks)} blocks; {wanted} expected"
     if piece.length % width:
         return f"has {piece.length} bytes, not whole elements of {piece.dtype}"

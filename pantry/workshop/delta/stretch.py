@@ -9,6 +9,8 @@ from pantry.workshop.delta.payload import RAW_BLOCK, BaseBytes
 from pantry.workshop.delta.sources import SourceFile
 
 _SMALL = 8 << 20  # bytes of content and dictionary up to which the slowest useful level is used
+_LARGE_LEVEL = 12
+"""The lowest zstd level whose tables hold 12 MiB of dictionary; lower ones find nothing in its first part."""
 _SHORTEST = 8  # bytes; zstd takes no shorter dictionary
 
 
@@ -19,7 +21,7 @@ def pack(plain: bytes, start: int, base: BaseBytes | None, file: SourceFile | No
         if same_size and file.file.read(base.start + start, len(plain)) == plain:
             return b""
         known = _around(base, file, start)
-    level = 19 if len(plain) + len(known) <= _SMALL else 6
+    level = 19 if len(plain) + len(known) <= _SMALL else _LARGE_LEVEL if known else 3
     parameters = zstandard.ZstdCompressionParameters.from_level(
         level, source_size=len(plain), dict_size=len(known), window_log=24, write_content_size=False
     )

@@ -1,0 +1,191 @@
+"""Deltas as use-cases: packed and signed, with licences, on installed models; batches of .enc files."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from pantry.core.errors import (
+    BadFileError,
+    ConflictError,
+    NotFoundError,
+    PolicyRefusedError,
+    UsageError,
+    VerificationError,
+)
+from pantry.core.paths import Paths
+from pantry.core.refs import ModelName
+from pantry.operations.deltas import (
+    DeltaFacts,
+    apply_deltas,
+    decrypt_files,
+    encrypt_files,
+    flatten_deltas,
+    inspect_delta,
+    make_delta,
+    stricter_licence,
+)
+from pantry.operations.models import add_model
+from pantry.store.models import Store
+from tests.workshop.model_files import base_tensors, gguf, read_tree, safetensors, tuned_tensors, write_folder
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> list[Path]:
+    """A base and two fine-tunes, one on the other."""
+    found = []
+    for number in range(3):
+        tensors = tuned_tensors(seed=number) if number else base_tensors()
+        tree = {"m.safetensors": safetensors(tensors), "config.json": b"{}" * (number + 1)}
+        found.append(write_folder(tmp_path / f"model{number}", tree))
+    return found
+
+
+def test_a_packed_delta_rebuilds_its_target(tmp_path: Path, paths: Paths, models: list[Path]) -> None:
+    out = tmp_path / "tuned.fpk"
+    facts = DeltaFacts(name="ada/tuned", licence="Apache-2.0", base_licence="MIT", base_terms="Ask first.")
+    made = make_delta(paths, str(models[0]), str(models[1]), out, facts=facts)
+    assert made.size == out.stat().st_size < made.report.size
+    applied = apply_deltas(paths, str(models[0]), [out], tmp_path / "result")
+    assert read_tree(tmp_path / "result") == read_tree(models[1])
+    assert applied.licence == "MIT AND Apache-2.0"
+    assert applied.warnings == ["ada/tuned 1.0.0 is not signed."]
+    report, verdict = inspect_delta(paths, out)
+    assert report.base_terms.terms == "Ask first."
+    assert verdict.state == "unsigned"
+    assert {total.op for total in report.totals()} >= {"sub", "copy"}
+    assert report.most_changed(1)[0].change == max(piece.change or 0.0 for piece in report.pieces)
+
+
+def test_an_unsigned_delta_is_refused_where_a_signature_is_required(
+    tmp_path: Path, paths: Paths, models: list[Path]
+) -> None:
+    make_delta(paths, str(models[0]), str(models[1]), tmp_path / "tuned.fpk")
+    with pytest.raises(PolicyRefusedError, match="not signed"):
+        apply_deltas(paths, str(models[0]), [tmp_path / "tuned.fpk"], tmp_path / "result", require_signature=True)
+    assert not (tmp_path / "result").exists()
+
+
+def test_a_packed_delta_that_was_changed_is_refused(tmp_path: Path, paths: Paths, models: list[Path]) -> None:
+    out = tmp_path / "tuned.fpk"
+    make_delta(paths, str(models[0]), str(models[1]), out)
+    content = bytearray(out.read_bytes())
+    content[len(content) // 2] ^= 1
+    out.write_bytes(content)
+    with pytest.raises(BadFileError):
+        apply_deltas(paths, str(models[0]), [out], tmp_path / "result")
+    assert {path.name for path in tmp_path.iterdir()} == {"tuned.fpk", "model0", "model1", "model2"}
+
+
+def test_a_wrong_base_leaves_nothing(tmp_path: Path, paths: Paths, models: list[Path]) -> None:
+    make_delta(paths, str(models[0]), str(models[1]), tmp_path / "tuned.fpk")
+    with pytest.raises(VerificationError, match="not the base"):
+        apply_deltas(paths, str(models[2]), [tmp_path / "tuned.fpk"], tmp_path / "result")
+    assert {path.name for path in tmp_path.iterdir()} == {"tuned.fpk", "model0", "model1", "model2"}
+
+
+def test_a_chain_is_applied_and_flattened(tmp_path: Path, paths: Paths, models: list[Path]) -> None:
+    facts = [DeltaFacts(base_licence="MIT", base_repository="https://example.org"), DeltaFacts(licence="CC-BY-4.0")]
+    steps = [tmp_path / "one.fpk", tmp_path / "two"]
+    for number, (step, fact) in enumerate(zip(steps, facts, strict=True)):
+        make_delta(paths, str(models[number]), str(models[number + 1]), step, facts=fact)
+    applied = apply_deltas(paths, str(models[0]), steps[::-1], tmp_path / "result")
+    assert applied.licence == "MIT AND CC-BY-4.0"
+    flat = flatten_deltas(paths, str(models[0]), steps, tmp_path / "flat.fpk")
+    assert flat.report.manifest.licence.weights == "MIT AND CC-BY-4.0"
+    assert flat.report.manifest.delta is not None
+    assert flat.report.manifest.delta.bases[0].repository == "https://example.org"
+    apply_deltas(paths, str(models[0]), [tmp_path / "flat.fpk"], tmp_path / "again")
+    assert read_tree(tmp_path / "result") == read_tree(tmp_path / "again") == read_tree(models[2])
+
+
+def test_single_files_flatten_to_a_single_file(tmp_path: Path, paths: Paths, models: list[Path]) -> None:
+    files = [str(model / "m.safetensors") for model in models]
+    for number in range(2):
+        make_delta(paths, files[number], files[number + 1], tmp_path / f"{number}.fpk")
+    flatten_deltas(paths, files[0], [tmp_path / "1.fpk", tmp_path / "0.fpk"], tmp_path / "flat.fpk")
+    apply_deltas(paths, files[0], [tmp_path / "flat.fpk"], tmp_path / "out.safetensors")
+    assert (tmp_path / "out.safetensors").read_bytes() == Path(files[2]).read_bytes()
+
+
+def test_an_installed_model_is_a_base(tmp_path: Path, paths: Paths) -> None:
+    old, new = base_tensors(), tuned_tensors()
+    for tensors in (old, new):
+        del tensors["layer.steps"]
+    (tmp_path / "base.gguf").write_bytes(gguf(old))
+    (tmp_path / "tuned.gguf").write_bytes(gguf(new))
+    with Store.open(paths) as store:
+        add_model(store, tmp_path / "base.gguf", ModelName("plain"))
+    made = make_delta(paths, "plain", str(tmp_path / "tuned.gguf"), tmp_path / "tuned.fpk")
+    assert made.report.manifest.delta is not None
+    assert made.report.manifest.delta.bases[0].files[0].path == "plain.gguf"
+    apply_deltas(paths, "plain", [tmp_path / "tuned.fpk"], tmp_path / "out.gguf")
+    assert (tmp_path / "out.gguf").read_bytes() == (tmp_path / "tuned.gguf").read_bytes()
+
+
+def test_a_base_that_does_not_exist_is_named(tmp_path: Path, paths: Paths, models: list[Path]) -> None:
+    for name in ("no-such-model", "no/such/file"):
+        with pytest.raises(NotFoundError, match=name):
+            make_delta(paths, name, str(models[1]), tmp_path / "out.fpk")
+
+
+def test_a_delta_is_never_written_over_something(tmp_path: Path, paths: Paths, models: list[Path]) -> None:
+    with pytest.raises(ConflictError):
+        make_delta(paths, str(models[0]), str(models[1]), models[2])
+
+
+def test_another_kind_of_flatpack_is_no_delta(tmp_path: Path, paths: Paths, models: list[Path]) -> None:
+    (tmp_path / "x.fpk").write_bytes(b"not a flatpack at all, only text" * 10)
+    with pytest.raises(BadFileError):
+        apply_deltas(paths, str(models[0]), [tmp_path / "x.fpk"], tmp_path / "out")
+    with pytest.raises(NotFoundError):
+        apply_deltas(paths, str(models[0]), [tmp_path / "y.fpk"], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("base", "own", "both"),
+    [
+        (None, None, None),
+        ("mit", None, "MIT"),
+        (None, "Apache-2.0", "Apache-2.0"),
+        ("MIT", "MIT", "MIT"),
+        ("MIT", "Apache-2.0", "MIT AND Apache-2.0"),
+        ("MIT", "MIT AND Apache-2.0", "MIT AND Apache-2.0"),
+        ("MIT OR BSD-3-Clause", "Apache-2.0", "(MIT OR BSD-3-Clause) AND Apache-2.0"),
+    ],
+)
+def test_the_result_is_under_both_licences(base: str | None, own: str | None, both: str | None) -> None:
+    assert stricter_licence(base, own) == both
+
+
+def test_an_unknown_licence_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="Apache-2"):
+        stricter_licence("Apache-2", None)
+
+
+def test_a_folder_of_files_goes_through_enc_and_back(tmp_path: Path) -> None:
+    tree = {"a.bin": b"alpha" * 100, "b.json": b"{}", "empty": b""}
+    plain, key = write_folder(tmp_path / "plain", tree), tmp_path / "key"
+    key.write_bytes(b"key bytes")
+    written = encrypt_files(plain, key, tmp_path / "enc")
+    lines = [f"{hashlib.md5(f.path.read_bytes()).hexdigest()}  encrypted/{f.path.name}\n" for f in written]
+    lines += [f"{hashlib.sha256(content).hexdigest()}  result/{name}\n" for name, content in tree.items()]
+    sums = tmp_path / "sums.txt"
+    sums.write_text("".join(lines))
+    for _ in range(2):  # the second time everything is there and right
+        back = decrypt_files([tmp_path / "enc"], key, tmp_path / "out", checksums=sums)
+        assert read_tree(tmp_path / "out") == tree
+        assert [file.sha256 for file in back] == [hashlib.sha256(tree[name]).hexdigest() for name in sorted(tree)]
+    written[0].path.unlink()
+    with pytest.raises(NotFoundError, match=r"Listed, but not there: a\.bin"):
+        decrypt_files([tmp_path / "enc"], key, tmp_path / "out", checksums=sums)
+
+
+def test_a_folder_without_enc_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "enc").mkdir()
+    with pytest.raises(NotFoundError, match="holds no files"):
+        decrypt_files([tmp_path / "enc"], tmp_path / "key", tmp_path / "out")
+    with pytest.raises(NotFoundError, match="no file"):
+        encrypt_files(tmp_path / "none", tmp_path / "key", tmp_path / "out")

@@ -1,0 +1,66 @@
+"""Deltas on deltas."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from pantry.core.errors import UsageError, VerificationError
+from pantry.workshop.delta.chain import apply_chain
+from pantry.workshop.delta.folder import DeltaFolder
+from pantry.workshop.delta.sources import Source
+from tests.workshop.deltas import make
+from tests.workshop.model_files import base_tensors, read_tree, safetensors, tuned_tensors, write_folder
+
+
+@pytest.fixture
+def steps(tmp_path: Path) -> list[Path]:
+    """Four models, and deltas between neighbours in d0, d1, d2."""
+    models = []
+    for number in range(4):
+        tensors = tuned_tensors(seed=number) if number else base_tensors()
+        tree = {"m.safetensors": safetensors(tensors), "config.json": b"{}" * (number + 1)}
+        models.append(write_folder(tmp_path / f"m{number}", tree))
+    for number in range(3):
+        make(models[number], models[number + 1], tmp_path / f"d{number}", name=f"step{number}")
+    return models
+
+
+def chain(tmp_path: Path, base: Path, names: list[str]) -> None:
+    with ExitStack() as opened:
+        source = opened.enter_context(Source.open(base))
+        deltas = [opened.enter_context(DeltaFolder(tmp_path / name)) for name in names]
+        apply_chain(source, deltas, tmp_path / "out")
+
+
+@pytest.mark.parametrize("names", [["d0", "d1", "d2"], ["d2", "d0", "d1"]])
+def test_a_chain_is_rebuilt_in_whatever_order_it_is_given(tmp_path: Path, steps: list[Path], names: list[str]) -> None:
+    chain(tmp_path, steps[0], names)
+    assert read_tree(tmp_path / "out") == read_tree(steps[3])
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".tmp")]
+
+
+def test_a_chain_may_start_in_the_middle(tmp_path: Path, steps: list[Path]) -> None:
+    chain(tmp_path, steps[1], ["d2", "d1"])
+    assert read_tree(tmp_path / "out") == read_tree(steps[3])
+
+
+def test_a_chain_with_a_missing_link_is_refused(tmp_path: Path, steps: list[Path]) -> None:
+    with pytest.raises(UsageError, match="After step0, 0 of the other deltas fit"):
+        chain(tmp_path, steps[0], ["d0", "d2"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_chain_on_another_base_is_refused(tmp_path: Path, steps: list[Path]) -> None:
+    with pytest.raises(VerificationError, match="not the base"):
+        chain(tmp_path, steps[3], ["d0", "d1"])
+
+
+def test_single_files_chain_too(tmp_path: Path, steps: list[Path]) -> None:
+    files = [folder / "m.safetensors" for folder in steps]
+    for number in range(2):
+        make(files[number], files[number + 1], tmp_path / f"f{number}")
+    chain(tmp_path, files[0], ["f1", "f0"])
+    assert (tmp_path / "out").read_bytes() == files[2].read_bytes()
