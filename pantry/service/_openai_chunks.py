@@ -15,7 +15,7 @@ from pantry.service import _sse
 from pantry.service._schema import OutputSchema
 
 Chunk = dict[str, Any]
-_LOOK_INTO = (b'"usage":', b'"prompt_progress":', b'"error":')
+_LOOK_INTO = (b'"usage":', b'"prompt_progress":', b'"error":', b"[DONE]")
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,10 @@ class Answer:
     def feed(self, block: bytes) -> bytes:
         """Take in a block of whole events; the bytes to send to a streaming client.
 
-        Plain streams are forwarded unread, save the few events that carry usage, progress or an error. Raises
+        Plain streams are forwarded unread, save the few events that carry usage, progress, an error or the end. Raises
         EngineError when the engine reports one or its answer breaks the schema.
         """
         if self._as_is and not any(mark in block for mark in _LOOK_INTO):
-            self.done = self.done or block.endswith(_sse.DONE)
             return block
         return b"".join(self._event(event) for event in _sse.events(block))
 

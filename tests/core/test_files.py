@@ -1,0 +1,78 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pantry.core.errors import ForbiddenError, StorageError
+from pantry.core.files import staged_file, storage_errors, write_atomically
+from pantry.core.paths import MAX_SOCKET_PATH, find_paths, make_private
+
+
+def test_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    write_atomically(file, b"old")
+    with pytest.raises(ValueError, match="closed"), staged_file(file) as out:
+        out.close()
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_mode_is_set_before_the_content_is_there(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    with staged_file(file, mode=0o600) as out:
+        (temporary,) = tmp_path.iterdir()
+        assert temporary.stat().st_mode & 0o077 == 0
+        out.write(b"x")
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_process_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    write_atomically(file, b"old")
+    code = (
+        "import os, sys; from pathlib import Path; from pantry.core.files import staged_file\n"
+        "with staged_file(Path(sys.argv[1])) as out: out.write(b'new'); out.flush(); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(file)], check=False)
+    assert file.read_bytes() == b"old"
+
+
+def test_system_errors_become_storage_errors_with_the_path(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"does not exist \(.*none"), storage_errors("Reading"):
+        (tmp_path / "none").read_bytes()
+
+
+def test_home_variable_puts_everything_in_one_folder(tmp_path: Path) -> None:
+    paths = find_paths({"PANTRY_HOME": str(tmp_path)})
+    assert all(folder.is_relative_to(tmp_path) for folder in (paths.config, paths.data))
+
+
+def test_socket_path_of_a_deep_home_stays_short_enough(tmp_path: Path) -> None:
+    paths = find_paths({"PANTRY_HOME": str(tmp_path / ("deep" * 30))})
+    assert len(os.fsencode(paths.socket)) <= MAX_SOCKET_PATH
+
+
+def test_private_folder_is_closed_to_others_even_if_it_was_open(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    make_private(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to give a folder away; CI runs as root")
+def test_folder_of_another_user_is_not_used(tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    with pytest.raises(ForbiddenError, match="another user"):
+        make_private(folder)
+
+
+def test_link_in_place_of_a_private_folder_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(ForbiddenError):
+        make_private(tmp_path / "link")
