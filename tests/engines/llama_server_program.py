@@ -13,7 +13,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--model", required=True)
 parser.add_argument("--alias", required=True)
 parser.add_argument("--host", required=True)
-for number in ("--ctx-size", "--parallel", "--threads", "--batch-size", "--ubatch-size", "--cache-ram"):
+for number in ("--ctx-size", "--parallel", "--threads", "--batch-size", "--ubatch-size", "--cache-ram", "--verbosity"):
     parser.add_argument(number, type=int, required=True)
 parser.add_argument("--jinja", action="store_true")
 parser.add_argument("--check-tensors", action="store_true")

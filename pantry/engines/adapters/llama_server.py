@@ -41,6 +41,7 @@ class LlamaServer:
             "--batch-size": BATCH,
             "--ubatch-size": BATCH,
             "--cache-ram": options.prompt_cache >> 20,
+            "--verbosity": 2,  # warnings and errors; the levels below tell every request
         }
         words = [str(word) for pair in arguments.items() for word in pair]
         return [sys.executable, "-m", "pantry.engines._guard", program, *words, "--jinja", "--check-tensors"]
