@@ -18,7 +18,7 @@ from pantry.flatpack import _tar
 from pantry.flatpack._stream import Placed, Stream, checked_frame, content_of, contents, place
 from pantry.flatpack._tail import read_tail
 from pantry.flatpack._unbox import TreeWriter, staged_folder
-from pantry.flatpack.bundle import load_bundle
+from pantry.flatpack.bundle import dump_bundle, load_bundle
 from pantry.flatpack.folder import Progress
 from pantry.flatpack.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest, parse_manifest
 from pantry.flatpack.names import BUNDLE_NAME
@@ -55,6 +55,8 @@ class Reader:
         self.data_size = tail.data_size
         self.bundle_bytes = tail.bundle
         self.bundle = load_bundle(tail.bundle)
+        if dump_bundle(self.bundle) != tail.bundle:
+            raise BadFileError(f"{name}: the signature bundle is not in its one form; something was changed.")
         self.statement = load_statement(self.bundle.payload)
         self.entries = self.statement.entries
         self._placed = place(self.statement.frames)

@@ -143,7 +143,7 @@ def judge_bundle(bundle: Bundle, statement: Statement, trust: Trust, named: str)
             refusals.append(f"{named} is signed by a key that is not known here ({_shown(signature, bundle.hint)}).")
             continue
         who = f"{trust.owner(key.id) or 'an unnamed key'} ({key.type} {key.id[:12]})"
-        if not key.verifies(signature.value, bundle.signed_bytes, signature.keyid):
+        if not _is_by(key, signature, bundle, first=number == 0):
             sentence = f"The signature of {named} by {who} is wrong: something was changed after signing."
             return _verdict(bundle, statement.name, trust, "bad", sentence)
         trusted_for, problem = _trusted(key, statement.name, trust)
@@ -170,6 +170,15 @@ def _key_for(signature: Signature, hint: str, trust: Trust) -> PublicKey | None:
     if named in trust.keys:
         return trust.keys[named]
     return next((key for key in trust.keys.values() if hint and key.hint == hint), None)
+
+
+def _is_by(key: PublicKey, signature: Signature, bundle: Bundle, *, first: bool) -> bool:
+    """Whether the key made the signature, and is named rightly; the standard's own signer gives no keyid."""
+    if first and bundle.hint not in ("", key.hint):
+        return False
+    if signature.keyid and signature.keyid not in (key.keyid(bits) for bits in (256, 384, 512)):
+        return False
+    return key.verifies(signature.value, bundle.signed_bytes, signature.keyid)
 
 
 def _shown(signature: Signature, hint: str) -> str:
