@@ -5,11 +5,12 @@ The data files stay the truth: the index is rebuilt whenever one of them changes
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pantry.catalogue.files import Loaded
@@ -18,6 +19,7 @@ from pantry.catalogue.rights import Link, chain_of
 from pantry.catalogue.schema import Dataset, Entry, Family, Licence, ModelEntry, Source, TagRule
 from pantry.catalogue.tags import YearTag
 from pantry.core.errors import BadFileError
+from pantry.core.files import TEMPORARY_PREFIX
 
 VERSION = 1
 """Raised whenever the tables below or the meaning of a column change."""
@@ -59,7 +61,7 @@ def open_index(file: Path, mark: str) -> sqlite3.Connection | None:
     if not file.is_file():
         return None
     try:
-        connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True, check_same_thread=False)
+        connection = _read_only(file)
         row = connection.execute("SELECT value FROM meta WHERE key = 'fingerprint'").fetchone()
     except sqlite3.DatabaseError:
         return None
@@ -69,33 +71,38 @@ def open_index(file: Path, mark: str) -> sqlite3.Connection | None:
     return None
 
 
-def build_index(file: Path | None, mark: str, loaded: Iterable[Loaded]) -> sqlite3.Connection:
+def _read_only(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+
+
+def build_index(file: Path | None, mark: str, loaded: Sequence[Loaded]) -> sqlite3.Connection:
     """Build the index of `loaded` entries in `file`, or in memory when `file` is None or cannot be written.
 
     A later entry replaces an earlier one of the same kind and id. Raises BadFileError for a circle of bases.
     """
     if file is not None:
-        temporary = file.parent / f".tmp-{secrets.token_hex(8)}"
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(temporary)
-            connection.execute("PRAGMA journal_mode = OFF")
-            _fill(connection, mark, loaded)
-            connection.close()
-            temporary.replace(file)
-        except (OSError, sqlite3.OperationalError):
-            temporary.unlink(missing_ok=True)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        else:
-            return sqlite3.connect(f"file:{file}?mode=ro", uri=True, check_same_thread=False)
+        with contextlib.suppress(OSError, sqlite3.OperationalError):
+            _build_file(file, mark, loaded)
+            return _read_only(file)
     connection = sqlite3.connect(":memory:", check_same_thread=False)
     _fill(connection, mark, loaded)
     return connection
 
 
-def _fill(connection: sqlite3.Connection, mark: str, loaded: Iterable[Loaded]) -> None:
+def _build_file(file: Path, mark: str, loaded: Sequence[Loaded]) -> None:
+    """Build beside `file` and rename; what is half built is deleted."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    try:
+        with contextlib.closing(sqlite3.connect(temporary)) as connection:
+            connection.execute("PRAGMA journal_mode = OFF")
+            _fill(connection, mark, loaded)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _fill(connection: sqlite3.Connection, mark: str, loaded: Sequence[Loaded]) -> None:
     connection.executescript(_TABLES)
     entries: dict[tuple[str, str], Loaded] = {}
     for each in loaded:

@@ -46,7 +46,7 @@ class Catalogue:
         mark = fingerprint(file for file, _ in files)
         where = paths.data / "catalogue.index" if paths else None
         found = open_index(where, mark) if where else None
-        return cls(found or build_index(where, mark, _read_all(files)))
+        return cls(found or build_index(where, mark, list(_read_all(files))))
 
     @classmethod
     def of(cls, loaded: Sequence[Loaded]) -> Catalogue:
@@ -54,6 +54,10 @@ class Catalogue:
         return cls(build_index(None, "", loaded))
 
     def close(self) -> None:
+        """Close the index; done by itself when the catalogue is no longer used."""
+        self._db.close()
+
+    def __del__(self) -> None:
         self._db.close()
 
     def _content(self, kind: str, id: str, shape: type[T]) -> T | None:

@@ -42,7 +42,7 @@ def check_template(source: str) -> tuple[SafetyFinding, ...]:
 
     try:
         tree = _environment().parse(source)
-        found = list(_walk(tree))
+        found = [*_walk(tree), *_loops(tree, 1)]
     except TemplateError as error:
         line = getattr(error, "lineno", None)
         return (SafetyFinding("refused", f"the template does not parse: {error}", f"line {line}" if line else None),)
@@ -110,6 +110,30 @@ def _is_computed(node: nodes.Node) -> bool:
 
 def _given(node: nodes.Filter) -> list[nodes.Node]:
     return [*node.args, *(pair.value for pair in node.kwargs)]
+
+
+def _loops(node: nodes.Node, rounds: int) -> Iterator[SafetyFinding]:
+    """Loops over fixed ranges whose rounds, multiplied along the nesting, go too far."""
+    from jinja2 import nodes
+
+    for child in node.iter_child_nodes():
+        inner = rounds
+        if isinstance(child, nodes.For):
+            inner *= max(_range_length(child.iter), 1)
+            if inner > MAX_NUMBER:
+                yield SafetyFinding("refused", f"loops {inner} times, which only uses up time", f"line {child.lineno}")
+                continue
+        yield from _loops(child, inner)
+
+
+def _range_length(node: nodes.Node) -> int:
+    """The largest number in `range(...)`, an upper bound of its rounds; 0 for anything else."""
+    from jinja2 import nodes
+
+    if not isinstance(node, nodes.Call) or not isinstance(node.node, nodes.Name) or node.node.name != "range":
+        return 0
+    numbers = [arg.value for arg in node.args if isinstance(arg, nodes.Const) and isinstance(arg.value, int)]
+    return max((abs(number) for number in numbers), default=0)
 
 
 def _constant(value: object, where: str) -> Iterator[SafetyFinding]:

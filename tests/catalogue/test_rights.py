@@ -25,6 +25,7 @@ from pantry.operations.catalogue import check_rights
 
 with (Path(__file__).parent / "licence_cases.csv").open(newline="") as _file:
     CASES = list(csv.DictReader(_file))
+BOOK = Catalogue.open()
 ORDER = {"allowed": 0, "conditional": 1, "unknown": 2, "refused": 3}
 
 
@@ -59,7 +60,9 @@ def test_the_table_has_at_least_120_cases_all_different() -> None:
 def test_every_answer_carries_reason_chain_and_note(catalogue: Catalogue) -> None:
     content = check_rights(catalogue, "mpt-7b-instruct", ["modify"])[0].to_json()
     assert [link["role"] for link in content["chain"]] == ["weights", "base", "data"]
-    assert content["reason"] and content["sources"] and "not legal advice" in content["note"]
+    assert content["reason"]
+    assert content["sources"]
+    assert "not legal advice" in content["note"]
 
 
 def test_data_without_licence_is_a_caution_and_unknown_when_strict(catalogue: Catalogue) -> None:
@@ -104,13 +107,11 @@ def test_base_deeper_than_any_real_chain_is_refused() -> None:
 
 @given(st.lists(st.sampled_from(["mit", "cc-by-nc-4.0", "gemma", "no-licence", "llama-2-community", None]), min_size=1))
 def test_a_longer_chain_is_never_milder(licences: list[str | None]) -> None:
-    book = Catalogue.open()
     links = tuple(Link("weights", str(n), licence) for n, licence in enumerate(licences))
     for use in USES:
-        whole = judge_chain(links, use, Circumstances(), book.licences, book.licence_names)
-        part = judge_chain(links[:-1] or links, use, Circumstances(), book.licences, book.licence_names)
+        whole = judge_chain(links, use, Circumstances(), BOOK.licences, BOOK.licence_names)
+        part = judge_chain(links[:-1] or links, use, Circumstances(), BOOK.licences, BOOK.licence_names)
         assert ORDER[whole.verdict] >= ORDER[part.verdict]
-    book.close()
 
 
 @given(st.integers(0, 10**10), st.integers(0, 10**10))
@@ -118,9 +119,6 @@ def test_more_users_never_get_a_milder_answer(one: int, two: int) -> None:
     few, many = sorted((one, two))
     answers = [check_rights(BOOK, "llama-3.1", ["commercial"], Circumstances(users=n))[0] for n in (few, many)]
     assert ORDER[answers[0].verdict] <= ORDER[answers[1].verdict]
-
-
-BOOK = Catalogue.open()
 
 
 def test_unknown_use_names_the_nearest() -> None:
