@@ -7,19 +7,19 @@ After a power cut it may; the digest of the whole finds that, and the download s
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pantry.core.errors import StorageError
 from pantry.core.files import storage_errors, write_atomically
 from pantry.core.units import format_bytes
+from pantry.repository.locks import is_locked
 
 CHUNK = 16 << 20
 """Bytes between two places where connections may meet."""
@@ -48,7 +48,7 @@ class Partial:
             partial.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
             try:
                 partial._recall()
-                partial._check_space()
+                check_space(path.parent, length - partial.done)
                 os.ftruncate(partial.descriptor, length)
             except BaseException:
                 partial.close()
@@ -120,57 +120,16 @@ class Partial:
             self.have, self.validator = have, validator if found["url"] == self.url else ""
             self.resumed = self.done
 
-    def _check_space(self) -> None:
-        missing = self.length - self.done
-        disk = os.statvfs(self.path.parent)
-        free = disk.f_bavail * disk.f_frsize
-        if missing + SPARE_SPACE > free:
-            raise StorageError(
-                f"The disk of {self.path.parent} has {format_bytes(free)} free; "
-                f"{format_bytes(missing + SPARE_SPACE)} are needed.",
-                hint="Free some space (pantry gc), or set PANTRY_HOME to a larger disk.",
-            )
 
-
-@contextlib.contextmanager
-def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold the lock file at `path`; `waiting` is called once when another process has it. Removed at the end."""
-    with storage_errors(f"Locking {path.name}"):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = _take(path, waiting)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _take(path: Path, waiting: Callable[[], None] | None) -> int:
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if waiting:
-                    waiting()
-                    waiting = None
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if _is_at(descriptor, path):
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)  # the holder before us removed the file: someone else may have a new one
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        there = path.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    mine = os.fstat(descriptor)
-    return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+def check_space(folder: Path, needed: int) -> None:
+    """Raises StorageError unless the disk of `folder` has room for `needed` more bytes."""
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if needed + SPARE_SPACE > free:
+        raise StorageError(
+            f"The disk of {folder} has {format_bytes(free)} free; {format_bytes(needed + SPARE_SPACE)} are needed.",
+            hint="Free some space (pantry gc), or set PANTRY_HOME to a larger disk.",
+        )
 
 
 def clean_partials(folder: Path, older_than: float) -> int:
@@ -183,24 +142,10 @@ def clean_partials(folder: Path, older_than: float) -> int:
             continue
         with contextlib.suppress(FileNotFoundError):
             found = file.stat(follow_symlinks=False)
-            if found.st_mtime < limit and not _is_locked(file.with_suffix(".lock")):
+            if found.st_mtime < limit and not is_locked(file.with_suffix(".lock")):
                 freed += found.st_blocks * 512
                 file.unlink()
     return freed
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 class Plan:

@@ -25,9 +25,10 @@ from pantry.core.files import storage_errors
 from pantry.core.refs import Digest
 from pantry.core.units import format_bytes
 from pantry.repository._http import Interrupted, Response, open_response
-from pantry.repository._partial import CHUNK, Partial, Plan, clean_partials, locked
+from pantry.repository._partial import CHUNK, Partial, Plan, check_space, clean_partials
 from pantry.repository.address import Address
 from pantry.repository.limits import Bandwidth, Limits
+from pantry.repository.locks import locked
 
 Progress = Callable[[int, int], None]
 """Told (bytes done, bytes in all) now and then."""
@@ -79,6 +80,34 @@ class Fetcher:
                 self._drop(path)
                 raise
             self._drop(path)
+
+    @contextlib.contextmanager
+    def copied(
+        self,
+        source: Path,
+        digest: Digest,
+        length: int,
+        progress: Progress | None = None,
+        waiting: Callable[[], None] | None = None,
+    ) -> Iterator[Path]:
+        """A copy of a file of this machine, checked like a download, for the time of the block.
+
+        Raises NotFoundError, VerificationError or StorageError.
+        """
+        if not source.is_file():
+            raise NotFoundError(f"There is no {source}.")
+        path = self.folder / f"{digest.hex}.part"
+        with locked(self.folder / f"{digest.hex}.lock", waiting):
+            try:
+                found = _copy(source, path, length, progress)
+                if found != digest.hex:
+                    raise VerificationError(
+                        f"{source} is not what was published: its digest or length is another than {digest.short}….",
+                        hint="Someone changed the file. Nothing of it was kept.",
+                    )
+                yield path
+            finally:
+                self._drop(path)
 
     def learn_length(self, wanted: Wanted) -> Wanted:
         """`wanted` with the length that the server tells. Raises DownloadError when it tells none or too much."""
@@ -141,6 +170,22 @@ class Fetcher:
         with storage_errors(f"Removing {path.name}"):
             path.unlink(missing_ok=True)
             path.with_suffix(".json").unlink(missing_ok=True)
+
+
+def _copy(source: Path, target: Path, length: int, progress: Progress | None) -> str:
+    """Copy at most `length` bytes, hashing on the way; the SHA-256 in hex, empty when there are more bytes."""
+    hasher, done = hashlib.sha256(), 0
+    with storage_errors(f"Copying {source}"), source.open("rb") as file, target.open("wb") as out:
+        check_space(target.parent, length)
+        while data := file.read(1 << 20):
+            done += len(data)
+            if done > length:
+                return ""
+            hasher.update(data)
+            out.write(data)
+            if progress:
+                progress(done, length)
+    return hasher.hexdigest()
 
 
 class StartOver(Exception):

@@ -25,6 +25,7 @@ from pantry.repository import _partial
 from pantry.repository.address import Address
 from pantry.repository.fetch import Fetcher, Wanted
 from pantry.repository.limits import Limits
+from pantry.repository.locks import locked
 from tests.repository.servers import Faults, FileServer, serving
 
 QUICK = Limits(
@@ -240,7 +241,7 @@ def test_login_page_in_place_of_the_file(fetcher: Fetcher, server: FileServer) -
     assert "proxy" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize("target", ["ftp://127.0.0.1/x", "file:///etc/passwd", "gopher://x/", "http:///x"])
+@pytest.mark.parametrize("target", ["ftp://127.0.0.1/x", "file:///etc/passwd", "gopher://x/", "data:,x"])
 def test_redirect_to_another_scheme_is_refused(fetcher: Fetcher, server: FileServer, target: str) -> None:
     server.faults = Faults(redirect=target)
     with pytest.raises(DownloadError, match="redirects to an address that is refused"):
@@ -429,7 +430,7 @@ def test_old_partial_files_are_cleaned_young_and_locked_ones_stay(fetcher: Fetch
     os.utime(fetcher.folder / "old.part", (0, 0))
     os.utime(fetcher.folder / "old.json", (0, 0))
     os.utime(fetcher.folder / "held.part", (0, 0))
-    with _partial.locked(fetcher.folder / "held.lock"):
+    with locked(fetcher.folder / "held.lock"):
         assert fetcher.clean(3600) >= 10000
         names = {file.name for file in fetcher.folder.iterdir()}
     assert names == {"young.part", "held.part", "held.lock", "mine.txt"}
@@ -461,7 +462,7 @@ def test_lock_is_taken_over_from_a_holder_who_removed_it(tmp_path: Path) -> None
     held, go = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with _partial.locked(tmp_path / "a.lock"):
+        with locked(tmp_path / "a.lock"):
             held.set()
             go.wait(5)
             order.append("first")
@@ -470,7 +471,7 @@ def test_lock_is_taken_over_from_a_holder_who_removed_it(tmp_path: Path) -> None
     thread.start()
     held.wait(5)
     waiting: Callable[[], None] = go.set
-    with _partial.locked(tmp_path / "a.lock", waiting):
+    with locked(tmp_path / "a.lock", waiting):
         order.append("second")
     thread.join()
     assert order == ["first", "second"]

@@ -1,0 +1,134 @@
+"""The TUF client workflow by python-tuf, with our reader under it and our errors above it.
+
+Verified metadata are kept in the repository's state folder: versions never go back from there (rollback), and
+expired metadata are refused (freeze).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from tuf.api import exceptions
+from tuf.api.metadata import Metadata, Root, Targets
+from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
+
+from pantry.core.errors import BadFileError, DownloadError, PantryError, UsageError, VerificationError
+from pantry.core.files import storage_errors
+from pantry.core.refs import Digest
+from pantry.flatpack.names import check_path
+from pantry.repository.entry import Entry, Snapshot, parse_custom
+from pantry.repository.locks import locked
+from pantry.repository.source import Place
+
+MAX_TARGETS = 256 << 20  # bytes of targets metadata: about 500,000 entries
+MAX_SNAPSHOT = 2 << 20
+ROLES = ("root", "timestamp", "snapshot", "targets")
+
+
+def check_root(content: bytes, where: str) -> int:
+    """The version of a root file that is signed by its own keys. Raises BadFileError otherwise."""
+    try:
+        root = Metadata[Root].from_bytes(content)
+        if not isinstance(root.signed, Root):
+            raise BadFileError(f"{where} is TUF metadata of the role {root.signed.type!r}; expected is 'root'.")
+        root.verify_delegate("root", root)
+    except (exceptions.RepositoryError, ValueError, RecursionError) as error:
+        raise BadFileError(
+            f"{where} is no TUF root that is signed by its own keys: {error}.",
+            hint="Get root.json from whoever runs the repository, by a way you trust.",
+        ) from None
+    return int(root.signed.version)
+
+
+def refresh(place: Place, base_url: str, reader: FetcherInterface, waiting: Callable[[], None] | None) -> Snapshot:
+    """Bring the metadata up to date and give back what the repository offers.
+
+    Raises VerificationError with the attack the check is against, DownloadError, or StorageError.
+    """
+    check_root(place.root, f"The root of the repository {place.name!r}")
+    with locked(place.state / "refresh.lock", waiting), storage_errors(f"Keeping the metadata of {place.name!r}"):
+        config = UpdaterConfig(targets_max_length=MAX_TARGETS, snapshot_max_length=MAX_SNAPSHOT)
+        with _judged(place):
+            updater = Updater(
+                str(place.state), f"{base_url}metadata/", fetcher=reader, config=config, bootstrap=place.root
+            )
+            updater.refresh()
+        return _snapshot(place)
+
+
+def target_path(entry: Entry) -> str:
+    """The path of an entry's file below `targets/`, with its hash before the name (consistent snapshots), quoted."""
+    folder, slash, name = entry.path.rpartition("/")
+    return quote(f"{folder}{slash}{entry.digest.hex}.{name}")
+
+
+@contextlib.contextmanager
+def _judged(place: Place) -> Iterator[None]:
+    """Turn python-tuf's errors into ours."""
+    who = f"The repository {place.name!r} ({place.url})"
+    never = "Nothing of it is used. Ask whoever runs it; someone may be in between."
+    try:
+        yield
+    except exceptions.ExpiredMetadataError as error:
+        hint = (
+            "It may be held back (a freeze), or not kept up; whoever runs it signs anew with: pantry repo publish DIR"
+        )
+        raise VerificationError(f"{who} shows metadata that have expired: {error}.", hint=hint) from error
+    except exceptions.BadVersionNumberError as error:
+        raise VerificationError(f"{who} shows older or mixed metadata (a rollback): {error}.", hint=never) from error
+    except exceptions.UnsignedMetadataError as error:
+        raise VerificationError(
+            f"{who} shows metadata that its trusted keys did not sign: {error}.", hint=never
+        ) from error
+    except exceptions.LengthOrHashMismatchError as error:
+        raise VerificationError(f"{who} shows metadata that do not fit together: {error}.", hint=never) from error
+    except exceptions.RepositoryError as error:
+        raise VerificationError(f"{who} shows metadata that are not valid: {error}.", hint=never) from error
+    except exceptions.DownloadLengthMismatchError as error:
+        raise VerificationError(f"{who} sends more than its metadata may be long: {error}.", hint=never) from error
+    except exceptions.DownloadError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, PantryError):
+            cause = cause.__cause__
+        what = cause.message if isinstance(cause, PantryError) else str(error)
+        raise DownloadError(
+            f"{who} cannot be read: {what}",
+            hint="With PANTRY_OFFLINE=1 Pantry uses what it verified before.",
+        ) from error
+
+
+def _snapshot(place: Place) -> Snapshot:
+    """What the metadata in the state folder say; the updater has just verified them."""
+    root = Metadata[Root].from_file(str(place.state / "root.json")).signed
+    targets = Metadata[Targets].from_file(str(place.state / "targets.json")).signed
+    expires = json.loads((place.state / "timestamp.json").read_bytes())["signed"]["expires"]
+    entries, skipped = [], 0
+    for path, target in targets.targets.items():
+        entry = _entry(place.name, path, target.length, target.hashes, target.unrecognized_fields.get("custom"))
+        if entry is None:
+            skipped += 1
+        else:
+            entries.append(entry)
+    return Snapshot(place.name, root.version, targets.version, expires, tuple(entries), skipped)
+
+
+def _entry(repository: str, path: str, length: int, hashes: dict[str, str], custom: Any) -> Entry | None:
+    facts = parse_custom(custom)
+    try:
+        digest = Digest.parse(f"sha256:{hashes.get('sha256', '')}")
+        check_path(path)
+    except (UsageError, BadFileError):
+        return None
+    if facts is None or not path.endswith(".fpk") or length <= 0:
+        return None
+    return Entry(repository, path, length, digest, facts)
+
+
+def metadata_files(state: Path) -> list[Path]:
+    """The metadata files kept for a repository, newest of each role."""
+    return [file for role in ROLES if (file := state / f"{role}.json").exists()]
