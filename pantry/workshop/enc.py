@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,12 +157,13 @@ def _xor_chunks(
 
 
 class _Sums:
-    """SHA-256 and MD5 of what is written; MD5, the slower one, in a thread beside."""
+    """SHA-256 and MD5 of what is written; MD5, the slower one, in a thread beside, one chunk behind."""
 
     def __init__(self) -> None:
         self._sha256 = hashlib.sha256()
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._pool = ThreadPoolExecutor(1)
+        self._beside: Future[None] | None = None
 
     def __enter__(self) -> _Sums:
         return self
@@ -171,16 +172,21 @@ class _Sums:
         self._pool.shutdown()
 
     def update(self, data: bytes | memoryview) -> None:
-        beside = self._pool.submit(self._md5.update, data)
+        """Count `data` in; it must not change afterwards."""
+        self._wait()
+        self._beside = self._pool.submit(self._md5.update, data)
         self._sha256.update(data)
-        beside.result()
 
     def write(self, data: bytes | memoryview, out: BinaryIO) -> None:
-        beside = self._pool.submit(self._md5.update, data)
+        """Count `data` in and write it."""
+        self.update(data)
         out.write(data)
-        self._sha256.update(data)
-        beside.result()
 
     def hex(self) -> tuple[str, str]:
         """SHA-256 and MD5 so far."""
+        self._wait()
         return self._sha256.hexdigest(), self._md5.hexdigest()
+
+    def _wait(self) -> None:
+        if self._beside is not None:
+            self._beside.result()
