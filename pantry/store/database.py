@@ -10,7 +10,7 @@ import datetime
 import importlib.resources
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +55,17 @@ class Database:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+    def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> int:
         """Run one writing statement; the number of rows it changed."""
         with self._errors():
             return self._connection.execute(sql, parameters).rowcount
 
-    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
+    def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[sqlite3.Row]:
         """All rows of a query."""
         with self._errors():
             return self._connection.execute(sql, parameters).fetchall()
 
-    def row(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Row | None:
+    def row(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> sqlite3.Row | None:
         """The first row of a query, or None."""
         with self._errors():
             found: sqlite3.Row | None = self._connection.execute(sql, parameters).fetchone()

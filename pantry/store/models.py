@@ -99,18 +99,31 @@ class Store:
         return [_model(row) for row in self.database.rows(f"{_COLUMNS} ORDER BY name, tag")]
 
     def remove(self, name: ModelName) -> int:
-        """Forget a model and delete its blob unless another model uses it; the bytes freed."""
+        """Forget a model, and delete what it alone uses: its blob, and the package it came from; the bytes freed."""
         model = self.get(name)
-        self.database.execute("DELETE FROM models WHERE name = ? AND tag = ?", (name.name, name.tag))
-        return self._drop_unused(model.digest)
+        with self.database.transaction():
+            row = self.database.row("SELECT package FROM models WHERE name = ? AND tag = ?", (name.name, name.tag))
+            self.database.execute("DELETE FROM models WHERE name = ? AND tag = ?", (name.name, name.tag))
+            unused = {model.digest, *self._forget_package(row["package"] if row else None)}
+        return sum(self.drop_unused(digest) for digest in unused)
+
+    def _forget_package(self, package: int | None) -> tuple[Digest, ...]:
+        """Forget a package that no model is left of; the digests of its files."""
+        if package is None or self.database.row("SELECT 1 FROM models WHERE package = ?", (package,)):
+            return ()
+        rows = self.database.rows("SELECT digest FROM package_files WHERE package = ?", (package,))
+        self.database.execute("DELETE FROM packages WHERE id = ?", (package,))
+        return tuple(Digest.parse(row["digest"]) for row in rows)
 
     def verified_file(self, model: InstalledModel) -> Path:
         """The path of the model's file, its digest checked. Raises NotFoundError or VerificationError."""
         return self.blobs.verified_path(model.digest)
 
-    def _drop_unused(self, digest: Digest) -> int:
+    def drop_unused(self, digest: Digest) -> int:
+        """Delete a blob unless a model or a package uses it; the bytes freed."""
+        used = "SELECT 1 FROM models WHERE digest = :d UNION ALL SELECT 1 FROM package_files WHERE digest = :d"
         with self.database.transaction():
-            if self.database.row("SELECT 1 FROM models WHERE digest = ?", (str(digest),)):
+            if self.database.row(used, {"d": str(digest)}):
                 return 0
             return self.blobs.remove(digest)
 
