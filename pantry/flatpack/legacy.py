@@ -36,6 +36,7 @@ SEPARATOR = b"---SIGNATURE_SEPARATOR---"
 _LEVEL = 3
 _STEP = 1 << 20
 _MAX_WINDOW = 1 << 27
+_FRAME_HEADER = 18
 _FREE_GROWTH = 1 << 30
 _MAX_GROWTH = 200
 """Beyond `_FREE_GROWTH` bytes, content may be at most this many times the compressed size."""
@@ -194,6 +195,7 @@ def _write(source: _Source, tree: TreeWriter, stage: Path, path: Path) -> list[s
     if len(first) < _tar.BLOCK or not is_tar(first):
         name = check_path(path.stem or "content")
         tree.write(name, source.rest(first), executable=False)
+        source.check_size()
         return [name]
     source.push_back(first)
     written = []
@@ -210,6 +212,9 @@ class _Source:
     """The decompressed bytes of the data part, with a bound on how much they may grow."""
 
     def __init__(self, file: io.BufferedReader, size: int, verdict: LegacyVerdict | None) -> None:
+        head = file.read(min(size, _FRAME_HEADER))
+        file.seek(0)
+        self._promised = _content_size(head)
         self._raw = _limited(file, size)
         self._verdict = verdict
         self._hash = hashlib.new(f"sha{verdict.bits if verdict else 256}")
@@ -249,12 +254,26 @@ class _Source:
             yield first
             first = self.read(_STEP)
 
+    def check_size(self) -> None:
+        """Raises BadFileError unless all was read that the frame promised; a tar stream has an end mark instead."""
+        if self._given != self._promised:
+            promised = "an unknown number" if self._promised < 0 else self._promised
+            raise BadFileError(f"The data give {self._given} bytes; {promised} were promised. The file is cut short.")
+
     def finish(self) -> None:
         """Read what is left of the file. Raises VerificationError when it is not what was verified."""
         while self._next():
             pass
         if self._verdict and self._hash.digest() != self._verdict.digest:
             raise VerificationError("The file changed while it was unboxed.")
+
+
+def _content_size(head: bytes) -> int:
+    """The content size a zstd frame header tells, or -1."""
+    try:
+        return zstandard.frame_content_size(head)
+    except zstandard.ZstdError:
+        return -1
 
 
 class _RawReader:

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pantry.core.errors import BadFileError
+from pantry.flatpack.names import NameGuard, check_path, fold
+
+
+@pytest.mark.parametrize(
+    "path", ["a", "a/b/c.txt", "über/ñ", "日本語.txt", "a b", "...", ".hidden", "x" * 255, "a..b", "con"]
+)
+def test_ordinary_names_pass(path: str) -> None:
+    assert check_path(path) == path
+
+
+@given(st.text(max_size=60))
+def test_a_name_that_passes_stays_below_the_folder(path: str) -> None:
+    try:
+        check_path(path)
+    except BadFileError:
+        return
+    parts = path.split("/")
+    assert not path.startswith("/")
+    assert not {"", ".", ".."} & set(parts)
+    assert not set(path) & set("\0\n\r\\")
+    path.encode()
+
+
+@given(st.lists(st.text("aAbB/é\u0301", min_size=1, max_size=4), max_size=8))
+def test_what_the_guard_lets_in_is_distinct_on_every_file_system(paths: list[str]) -> None:
+    guard, kept = NameGuard(), []
+    for path in paths:
+        try:
+            guard.add(path)
+        except BadFileError:
+            continue
+        kept.append(path)
+    assert len({fold(path) for path in kept}) == len(kept)
+    folders = {tuple(path.split("/")[:depth]) for path in kept for depth in range(1, path.count("/") + 1)}
+    assert len({fold("/".join(folder)) for folder in folders}) == len(folders)
+    assert not {"/".join(folder) for folder in folders} & set(kept)
+
+
+def test_the_same_folder_may_come_again() -> None:
+    guard = NameGuard()
+    guard.add_folder("a")
+    guard.add_folder("a")
+    guard.add("a/b")
+    with pytest.raises(BadFileError):
+        guard.add_folder("a/b")
+    with pytest.raises(BadFileError):
+        guard.add_folder("A")
