@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pantry.catalogue.schema import ModelEntry
+from pantry.catalogue.schema import ModelEntry, Shape
 
 BITS_PER_WEIGHT = 4.85
 """Q4_K_M, the usual 4-bit file, averages this many bits a weight (llama.cpp, tools/quantize)."""
@@ -28,11 +28,14 @@ def active_weights(model: ModelEntry) -> int | None:
 def memory_size(model: ModelEntry) -> int | None:
     """Bytes of memory to run a 4-bit file at the usual context; None when the size is unknown."""
     weights = download_size(model)
-    if weights is None:
-        return model.ram_bytes
-    tokens = min(model.context or USUAL_CONTEXT, USUAL_CONTEXT)
-    shape = model.shape
-    cache = (
-        2 * shape.layers * shape.kv_heads * shape.head_dim * KV_ELEMENT * tokens if shape else int(weights * KV_SHARE)
-    )
+    return model.ram_bytes if weights is None else running_size(weights, model.context, model.shape)
+
+
+def running_size(weights: int, context: int | None, shape: Shape | None) -> int:
+    """Bytes of memory to run a file of `weights` bytes at the usual context, or the model's own if that is shorter."""
+    tokens = min(context or USUAL_CONTEXT, USUAL_CONTEXT)
+    if shape is None:
+        cache = int(weights * KV_SHARE * tokens / USUAL_CONTEXT)
+    else:
+        cache = 2 * shape.layers * shape.kv_heads * shape.head_dim * KV_ELEMENT * tokens
     return weights + cache + OVERHEAD

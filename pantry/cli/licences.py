@@ -44,7 +44,7 @@ def show(
     """Show what a licence allows, and under which conditions."""
     from pantry.catalogue.lookup import Catalogue
     from pantry.catalogue.rights import NOT_LEGAL_ADVICE, USES, Circumstances, judge_licence
-    from pantry.cli._output import print_facts, print_json, print_table
+    from pantry.cli._output import print_facts, print_json
     from pantry.core.paths import find_paths
 
     catalogue = Catalogue.open(find_paths())
@@ -68,13 +68,13 @@ def show(
             "notes": found.notes,
         }
     )
-    typer.echo()
-    rows = []
+    words = {"allowed": "allowed", "conditional": "allowed if you", "refused": "not allowed", "unknown": "unknown"}
     for use in USES:
         finding = judge_licence(found, use, Circumstances(), multimodal=True)
-        words = {"allowed": "allowed", "conditional": "allowed if", "refused": "not allowed", "unknown": "unknown"}
-        rows.append([use, words[finding.verdict], "; ".join(finding.conditions)])
-    print_table(["USE", "ANSWER", "CONDITIONS"], rows, "")
+        typer.echo(f"\n{use}: {words[finding.verdict]}")
+        for condition in finding.conditions:
+            typer.echo(f"  - {condition}")
+    typer.echo()
     typer.echo(NOT_LEGAL_ADVICE)
 
 

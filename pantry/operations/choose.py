@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from pantry.catalogue.lookup import Catalogue
-from pantry.catalogue.memory import download_size, memory_size
+from pantry.catalogue.memory import download_size, memory_size, running_size
 from pantry.catalogue.query import Order, Query
 from pantry.catalogue.rights import Answer, parse_use
 from pantry.catalogue.schema import ModelEntry, Use
@@ -37,8 +37,6 @@ from pantry.selection import (
 from pantry.selection import choose as choose_among
 from pantry.store.models import InstalledModel, Store
 
-OVERHEAD = 250_000_000  # bytes beside weights and cache, for a first estimate of an installed model's memory
-USUAL_CONTEXT = 8192  # tokens
 _MARGIN = 8
 """Catalogue models asked for beyond the runners-up, for those that are installed already or that the policy refuses."""
 
@@ -134,7 +132,6 @@ class Selector:
         if facts.get("chat"):
             tags.add("CONVERSATIONAL")
         context = facts.get("context") or (entry.context if entry else None)
-        cache = int(facts.get("kv_bytes_per_token") or 0) * min(context or USUAL_CONTEXT, USUAL_CONTEXT)
         active = (
             entry.active_parameters / entry.parameters if entry and entry.active_parameters and entry.parameters else 1
         )
@@ -145,7 +142,7 @@ class Selector:
             tags=frozenset(tags),
             context=context,
             parameters=facts.get("parameters") or (entry.parameters if entry else None),
-            memory=model.size + cache + OVERHEAD,
+            memory=running_size(model.size, context, entry.shape if entry else None),
             reads=frozenset(entry.inputs) if entry else frozenset({"text"}),
             declared=entry.capabilities if entry else {},
             speed=EFFICIENCY * self.bandwidth / (model.size * active) if self.bandwidth and model.size else None,

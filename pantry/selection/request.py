@@ -130,7 +130,8 @@ def _parse_need(part: str, vocabulary: Vocabulary) -> Need:
         word = part.strip()
         if word.lower() == "local":
             return Need("local")
-        if word.lower() in (*_AT_LEAST, *_AT_MOST, *vocabulary.capabilities):
+        values = (*_AT_LEAST, *_AT_MOST, *vocabulary.capabilities)
+        if word.lower() in values and word.upper() not in vocabulary.tags:
             raise UsageError(
                 f"The requirement {word!r} lacks its value.",
                 hint=f"Write it like '{word}>=3', in quotes: the shell takes > for itself. {word}=3 means the same.",
