@@ -58,11 +58,16 @@ HARNESS = """
 import re, os, sys, time
 from pathlib import Path
 source, work = Path(sys.argv[1]), Path(sys.argv[2])
+{preamble}
 start, before = time.perf_counter(), sum(os.times()[:4])
 {body}
 seconds = time.perf_counter() - start
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 print(seconds, sum(os.times()[:4]) - before, peak)
+"""
+PREAMBLE = """
+import hashlib, shutil
+import pantry.flatpack.archive, pantry.flatpack.keys, pantry.flatpack.signature, pantry.flatpack.trust
 """
 MANIFEST = """flatpack = 2
 kind = "model"
@@ -93,11 +98,11 @@ def make_weights(folder: Path, kind: str, size: int) -> None:
             file.write(block[: size - file.tell()])
 
 
-def measure(body: str, source: Path, work: Path, repeats: int) -> tuple[float, float, float]:
+def measure(body: str, source: Path, work: Path, repeats: int, preamble: str = "") -> tuple[float, float, float]:
     """`(seconds, CPU seconds, bytes of peak memory)`: the least times and the largest memory of the repeats."""
     runs = []
     for _ in range(repeats):
-        command = [sys.executable, "-c", HARNESS.format(body=body), str(source), str(work)]
+        command = [sys.executable, "-c", HARNESS.format(body=body, preamble=preamble), str(source), str(work)]
         runs.append([float(part) for part in subprocess.check_output(command, text=True).split()])
     return min(run[0] for run in runs), min(run[1] for run in runs), max(run[2] for run in runs)
 
@@ -119,7 +124,7 @@ def rows(kind: str, size: int, base: Path, repeats: int) -> list[tuple[str, floa
     (work / "key.pem").write_bytes(key.pem(None))
     (work / "pub.pem").write_bytes(key.public.pem)
     found: list[tuple[str, float, float, float | None]] = [
-        (step, *measure(body, source, work, repeats)) for step, body in STEPS.items()
+        (step, *measure(body, source, work, repeats, PREAMBLE)) for step, body in STEPS.items()
     ]
     tar = f"tar -C {source} -cf - . | zstd -1 -q -f -o {work}/plain.tar.zst"
     found.append(("tar \\| zstd -1", *shell(tar, repeats), None))

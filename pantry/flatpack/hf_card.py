@@ -88,7 +88,7 @@ def from_hf_card(content: bytes) -> Card:
         if value and not bracketed(value)
     }
     contact = _prose(sections, "dataset card contact")
-    email = re.search(r"[\w.+-]+@[\w-]+\.[\w.-]+", contact)
+    email = re.search(r"<([^<>]+)>|([\w.+-]+@[\w-]+\.[\w.-]+)", contact)
     return Card(
         name=str(front.get("pretty_name") or _title(body)),
         version=labels.get("version", ""),
@@ -106,7 +106,7 @@ def from_hf_card(content: bytes) -> Card:
         usage=_list(sections, "direct use"),
         acknowledgements=_prose(sections, "acknowledgments"),
         contact_name=contact.partition("<")[0].strip(" ,") if contact else "",
-        contact_email=email[0] if email else "",
+        contact_email=(email[1] or email[2]) if email else "",
         contact_affiliation=contact.rpartition(">,")[2].strip() if ">," in contact else "",
     )
 
