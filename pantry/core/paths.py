@@ -43,6 +43,11 @@ class Paths:
         return self.data / "blobs"
 
     @property
+    def partial(self) -> Path:
+        """Downloads that are not complete yet."""
+        return self.data / "partial"
+
+    @property
     def logs(self) -> Path:
         return self.data / "logs"
 

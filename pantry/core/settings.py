@@ -60,7 +60,10 @@ class Settings(BaseSettings):
     approve: tuple[Literal["permission", "load", "unload", "download"], ...] = Field(
         (), description="What apps may ask for that is approved without asking: permission, load, unload, download."
     )
-    url_downloads: bool = Field(False, description="Apps may ask for downloads from a URL, not only by name.")
+    url_downloads: bool = Field(False, description="Downloads from a URL are allowed, not only by name.")
+    offline: bool = Field(False, description="Use what was verified before; ask no repository and no hub.")
+    bandwidth: int = Field(0, ge=0, description="Bytes a second for downloads; 0 means no limit.")
+    connections: int = Field(4, ge=1, le=16, description="Connections for one large download.")
     notify: bool = Field(True, description="Show a desktop notification when an app asks for something.")
     keep_sessions: bool = Field(True, description="Keep the history of sessions, so that they can be resumed.")
     session_days: float = Field(30.0, gt=0, description="Days after its last use that a session is deleted.")
