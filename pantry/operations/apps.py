@@ -81,19 +81,17 @@ def caller_of_key(database: Database, key: str) -> Caller:
     return OWNER if found.app is None else Apps(database).get(found.app).caller()
 
 
-def ruling_on(database: Database, caller: Caller, action: Action, model: ModelName | None = None) -> Ruling:
-    """The permission rule applied to a caller now; `model` is None for something about no model."""
-    used = 0
+def ruling_on(
+    database: Database, caller: Caller, action: Action, model: ModelName | None = None, uncounted: int = 0
+) -> Ruling:
+    """The permission rule applied to a caller now; `model` is None for something about no model.
+
+    `uncounted` tokens were used and are not in the database yet.
+    """
+    used = uncounted
     if caller.app is not None and caller.tokens_per_day is not None:
-        used = Apps(database).get(caller.app).used_today
+        used += Apps(database).get(caller.app).used_today
     return decide(caller, action, model, now=time.time(), used_today=used)
-
-
-def permit(database: Database, caller: Caller, action: Action, model: ModelName | None = None) -> None:
-    """Let an action through, or raise UnauthorisedError (nobody known) or ForbiddenError (not allowed)."""
-    ruling = ruling_on(database, caller, action, model)
-    if not ruling.allowed:
-        raise refusal(caller, ruling)
 
 
 def refusal(caller: Caller, ruling: Ruling) -> UnauthorisedError | ForbiddenError:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pantry.catalogue.lookup import Catalogue
 from pantry.core.errors import (
     ApprovalNeededError,
     NotFoundError,
@@ -144,27 +145,25 @@ def approval_needed(request: AppRequest, reason: str) -> ApprovalNeededError:
     )
 
 
-def describe(request: AppRequest, store: Store | None = None) -> str:
+def describe(request: AppRequest, store: Store | None = None, paths: Paths | None = None) -> str:
     """One line for the user: `Notes wants to load qwen3-0.6b (0.6 GB, Apache-2.0)`."""
     details = request.details
     if request.kind == "permission":
         return f"{request.app_name} asks for the permissions {', '.join(details['permissions'])}"
     model = str(details["model"])
-    facts = _facts_of(model, request.kind, store)
+    facts = _facts_of(model, request.kind, store, paths)
     where = f" from {details['url']}" if details.get("url") else ""
     return f"{request.app_name} wants to {request.kind} {model}{f' ({facts})' if facts else ''}{where}"
 
 
-def _facts_of(model: str, kind: Kind, store: Store | None) -> str:
+def _facts_of(model: str, kind: Kind, store: Store | None, paths: Paths | None) -> str:
     """Size and licence as far as they are known: of the installed model, else from the catalogue."""
     with contextlib.suppress(PantryError):
         if store is not None and kind != "download":
             installed = store.get(ModelName.parse(model))
             known = [format_bytes(installed.size), installed.facts.get("licence")]
             return ", ".join(str(each) for each in known if each)
-        from pantry.catalogue.lookup import Catalogue
-
-        catalogue = Catalogue.open()
+        catalogue = Catalogue.open(paths)
         try:
             entry = catalogue.find_model(model)
         finally:
@@ -179,7 +178,7 @@ def list_requests(paths: Paths, *, everything: bool = False) -> list[tuple[AppRe
     """Undecided requests, or all, with a line for the user each."""
     with Store.open(paths) as store:
         found = Requests(store.database).list(state=None if everything else "pending")
-        return [(request, describe(request, store)) for request in found]
+        return [(request, describe(request, store, paths)) for request in found]
 
 
 def decide_request(paths: Paths, text: str, limits: Limits | None) -> tuple[AppRequest, str]:
@@ -190,4 +189,4 @@ def decide_request(paths: Paths, text: str, limits: Limits | None) -> tuple[AppR
     with Store.open(paths) as store:
         request = Requests(store.database).find(text)
         decided = refuse(store.database, request) if limits is None else approve(store.database, request, limits)
-        return decided, describe(decided, store)
+        return decided, describe(decided, store, paths)

@@ -7,20 +7,22 @@ import logging
 from aiohttp import web
 
 from pantry.core.errors import BusyError, NotFoundError, PantryError, UnauthorisedError, UsageError, did_you_mean
-from pantry.service import admin, health, openai
+from pantry.service import admin, health, native, openai
+from pantry.service.desk import DESK, Desk
 from pantry.service.gateway import GATEWAY, Gateway, error_object
 from pantry.service.guard import Handler, allow_origin, guard
 
 log = logging.getLogger("pantry.service")
-SURFACES = (health, openai, admin)
+SURFACES = (health, openai, native, admin)
 _CLIENT_LEFT = 499
 """The status counted for a client that left before its answer (nginx's number; nobody is there to read it)."""
 
 
-def build_app(gateway: Gateway) -> web.Application:
-    """The application around one gateway."""
+def build_app(gateway: Gateway, desk: Desk) -> web.Application:
+    """The application around one gateway and its desk."""
     app = web.Application(middlewares=[errors, guard], client_max_size=gateway.settings.max_body)
     app[GATEWAY] = gateway
+    app[DESK] = desk
     for surface in SURFACES:
         app.router.add_routes(surface.routes)
     app.on_response_prepare.append(allow_origin)

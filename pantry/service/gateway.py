@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 from aiohttp import web
 
 from pantry.core.errors import (
+    ApprovalNeededError,
     BusyError,
     EngineError,
     PantryError,
@@ -18,17 +21,27 @@ from pantry.core.errors import (
     TooLargeError,
     UsageError,
 )
+from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.core.settings import Settings
 from pantry.engines.pool import Pool
 from pantry.engines.worker import Worker
+from pantry.operations.apps import refusal, ruling_on
+from pantry.operations.notify import notify
+from pantry.operations.requests import approval_needed, ask, describe
 from pantry.operations.starter import find_model
+from pantry.operations.usage import Tally
+from pantry.permissions import NOBODY, Action, Caller
 from pantry.service import _sse
-from pantry.service._openai_chunks import Answer
+from pantry.service._json import parse_json
+from pantry.service._openai_chunks import Answer, Chunk
 from pantry.service.metrics import Measure, Metrics
 from pantry.store.keys import Keys
 from pantry.store.models import InstalledModel, Store
+from pantry.store.requests import AppRequest, Kind
 
+CALLER = web.RequestKey("caller", Caller)
+"""Where the guard leaves, in a request, who calls."""
 LONGEST_ENGINE_ERROR = 1_000_000  # bytes of an engine's error body that are read
 
 
@@ -37,15 +50,64 @@ class Gateway:
     """What the handlers share."""
 
     settings: Settings
+    paths: Paths
     store: Store
     keys: Keys
     pool: Pool
     metrics: Metrics
     stopping: asyncio.Event
+    tally: Tally
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    """Work that goes on beside the requests; ended with the service."""
 
     def model(self, text: str) -> InstalledModel:
         """The installed model a request names. Raises ModelNotFoundError with the nearest name."""
         return find_model(self.store, ModelName.parse(text))
+
+    def is_loaded(self, name: ModelName) -> bool:
+        return any(entry.model.name == name for entry in self.pool.loaded())
+
+    def permit(self, caller: Caller, action: Action, model: ModelName | None = None) -> None:
+        """Let an action through. Raises UnauthorisedError or ForbiddenError with the reason."""
+        ruling = ruling_on(self.store.database, caller, action, model, self.tally.waiting(caller.app))
+        if not ruling.allowed:
+            raise refusal(caller, ruling)
+
+    def permit_or_ask(self, caller: Caller, kind: Kind, model: ModelName, details: dict[str, Any]) -> AppRequest | None:
+        """None when the caller may do it; else the request that now waits for the user. Raises as `permit` does."""
+        action = {"load": Action.LOAD, "unload": Action.UNLOAD, "download": Action.DOWNLOAD}[kind]
+        ruling = ruling_on(self.store.database, caller, action, model)
+        if ruling.allowed:
+            return None
+        if ruling.outcome == "refused":
+            raise refusal(caller, ruling)
+        return self.announce(ask(self.store.database, self.settings, caller, kind, details))
+
+    def announce(self, request: AppRequest) -> AppRequest:
+        """Show the user a request that waits for an answer, where the desktop can; the same request."""
+        if self.settings.notify and request.state == "pending":
+            line = describe(request, self.store, self.paths)
+            self.spawn(notify("Pantry", f"{line}. Answer with: pantry request list"))
+        return request
+
+    def spawn(self, work: Any) -> asyncio.Task[Any]:
+        """Run a coroutine beside the requests."""
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    def permit_answer(self, caller: Caller, model: InstalledModel) -> None:
+        """Whether the caller may have an answer of this model, and have it loaded for that if it is not yet.
+
+        Raises ForbiddenError, or ApprovalNeededError when the user was asked to let it be loaded.
+        """
+        self.permit(caller, Action.GENERATE, model.name)
+        if caller.kind == "owner" or self.is_loaded(model.name):
+            return
+        name = str(model.name)
+        if request := self.permit_or_ask(caller, "load", model.name, {"model": name}):
+            raise approval_needed(request, f"{name} is not loaded, and {caller.name} may not load it.")
 
     async def answer(
         self, request: web.Request, model: InstalledModel, path: str, body: dict[str, Any], answer: Answer
@@ -55,33 +117,43 @@ class Gateway:
         The engine is always asked for a stream; when the client goes away this task is cancelled, the connection to
         the worker closes, and the engine stops.
         """
+        async with self._asking(caller_of(request), model, path, body, answer) as (upstream, worker, measure):
+            if answer.wanted.stream:
+                return await self._stream(request, worker, upstream, answer, measure)
+            async for _ in _fed(worker, upstream, answer, measure):
+                pass
+            return web.json_response(answer.whole())
+
+    async def chunks(
+        self, caller: Caller, model: InstalledModel, path: str, body: dict[str, Any], answer: Answer
+    ) -> AsyncGenerator[Chunk, None]:
+        """The chunks of an answer as objects, for surfaces of another form. Close it to stop the engine."""
+        async with self._asking(caller, model, path, body, answer) as (upstream, worker, measure):
+            async for out in _fed(worker, upstream, answer, measure):
+                for event in _sse.events(out):
+                    chunk = _sse.parse(event)
+                    if isinstance(chunk, dict) and chunk.get("choices"):
+                        yield chunk
+
+    @contextlib.asynccontextmanager
+    async def _asking(
+        self, caller: Caller, model: InstalledModel, path: str, body: dict[str, Any], answer: Answer
+    ) -> AsyncIterator[tuple[aiohttp.ClientResponse, Worker, Measure]]:
+        """An engine that writes an answer: permitted, measured, counted, and stopped when the block is left."""
+        self.permit_answer(caller, model)
         with self.metrics.answering(str(model.name)) as measure:
             async with self.pool.worker_for(model) as worker:
                 upstream = await worker.post(path, body)
                 try:
                     if upstream.status != 200:
                         raise await _engine_refusal(upstream)
-                    if answer.wanted.stream:
-                        response = await self._stream(request, worker, upstream, answer, measure)
-                    else:
-                        response = await self._whole(worker, upstream, answer, measure)
+                    yield upstream, worker, measure
                 finally:
                     upstream.close()
+                    # An answer that was broken off counts as well, by its events: about one a token.
+                    used = answer.prompt_tokens + answer.completion_tokens
+                    self.tally.add(caller.app, used or measure.events)
             measure.count(answer.prompt_tokens, answer.completion_tokens)
-            return response
-
-    async def _whole(
-        self, worker: Worker, upstream: aiohttp.ClientResponse, answer: Answer, measure: Measure
-    ) -> web.Response:
-        try:
-            async for block in _sse.blocks(upstream.content):
-                measure.first()
-                answer.feed(block)
-        except (aiohttp.ClientError, ValueError) as error:
-            raise await _broken(worker, error) from error
-        if not answer.done:
-            raise await _broken(worker)
-        return web.json_response(answer.whole())
 
     async def _stream(
         self,
@@ -94,22 +166,16 @@ class Gateway:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         await response.prepare(request)
         try:
-            try:
-                async for block in _sse.blocks(upstream.content):
-                    if out := answer.feed(block):
-                        measure.first()
-                        await self._write(request, response, out)
-            except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, ValueError) as error:
-                raise await _broken(worker, error) from error
-            if not answer.done:
-                raise await _broken(worker)
+            async for out in _fed(worker, upstream, answer, measure):
+                if out:
+                    await self.write(request, response, out)
         except PantryError as error:
             # The status line is gone already, so the error travels as the last event, and [DONE] does not come.
-            await self._write(request, response, _sse.encode({"error": error_object(error)}))
+            await self.write(request, response, _sse.encode({"error": error_object(error)}))
         await response.write_eof()
         return response
 
-    async def _write(self, request: web.Request, response: web.StreamResponse, data: bytes) -> None:
+    async def write(self, request: web.Request, response: web.StreamResponse, data: bytes) -> None:
         """Send to the client; one that does not read for too long is let go, so that it does not hold a slot."""
         try:
             async with asyncio.timeout(self.settings.write_timeout):
@@ -132,17 +198,37 @@ async def read_json(request: web.Request, settings: Settings) -> Any:
         raise UsageError(f"The request body did not come within {settings.body_timeout:.0f} seconds.") from None
     except web.HTTPRequestEntityTooLarge:
         raise too_large from None
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        what = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise UsageError(f"The request body is not JSON: {what}.") from None
+    return parse_json(raw, "The request body")
+
+
+def caller_of(request: web.Request) -> Caller:
+    """Who calls, as the guard found out."""
+    caller: Caller = request.get(CALLER, NOBODY)
+    return caller
 
 
 def error_object(error: PantryError) -> dict[str, Any]:
-    """An error as OpenAI's clients expect it."""
+    """An error as OpenAI's clients expect it; one that waits for the user carries the id of the request."""
     kind = "invalid_request_error" if error.status < 500 else "server_error"
-    return {"message": str(error), "type": kind, "code": error.code, "param": None}
+    told = {"message": str(error), "type": kind, "code": error.code, "param": None}
+    return told | {"request": error.request_id} if isinstance(error, ApprovalNeededError) else told
+
+
+async def _fed(
+    worker: Worker, upstream: aiohttp.ClientResponse, answer: Answer, measure: Measure
+) -> AsyncGenerator[bytes, None]:
+    """Feed an engine's events to `answer` and yield what it gives out. Raises EngineError when they break off."""
+    try:
+        async for block in _sse.blocks(upstream.content):
+            out = answer.feed(block)
+            measure.saw(block.count(_sse.END))
+            if out or not answer.wanted.stream:
+                measure.first()
+            yield out
+    except (aiohttp.ClientError, ValueError) as error:
+        raise await _broken(worker, error) from error
+    if not answer.done:
+        raise await _broken(worker)
 
 
 async def _engine_refusal(upstream: aiohttp.ClientResponse) -> PantryError:

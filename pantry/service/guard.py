@@ -15,11 +15,19 @@ from aiohttp import web
 
 from pantry.core.errors import ForbiddenError, UnauthorisedError
 from pantry.core.settings import Settings
-from pantry.service.gateway import GATEWAY
+from pantry.operations.apps import caller_of_key
+from pantry.permissions import NOBODY, OWNER, Action, Caller
+from pantry.service._pages import PAGE_PATHS, may_read, page_may_call
+from pantry.service.gateway import CALLER, GATEWAY, Gateway
+from pantry.store.keys import PREFIX
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 """Routes that need no key."""
+KEY_LATER_PATHS = frozenset({"/call"})
+"""Routes where a call without a key is let through as nobody's: each function says what it needs."""
+OWNER_PATHS = "/admin/"
+"""Routes that start like this are for the owner and superusers."""
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _PEER = struct.Struct("3i")  # pid, uid, gid: struct ucred of Linux
 
@@ -33,25 +41,42 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         raise ConnectionResetError("the client left")
     sock = transport.get_extra_info("socket")
     if sock.family == socket.AF_UNIX:
-        _check_peer(sock)
-        return await handler(request)
-    check_host(request.headers.get("Host"), gateway.settings, str(transport.get_extra_info("sockname")[0]))
-    check_origin(request.headers.get("Origin"), request.headers.get("Host"), gateway.settings)
-    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
-        return web.Response(status=204)
-    if request.path not in OPEN_PATHS and gateway.settings.require_key:
-        key = gateway.keys.find(bearer(request.headers.get("Authorization")))
-        if key is None:
-            raise UnauthorisedError("This key is unknown or was revoked.", hint="See: pantry env")
+        check_peer(sock)
+    else:
+        origin, host = request.headers.get("Origin"), request.headers.get("Host")
+        check_host(host, gateway.settings, str(transport.get_extra_info("sockname")[0]))
+        if not (request.path in PAGE_PATHS and page_may_call(gateway, origin)):
+            check_origin(origin, host, gateway.settings)
+        if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            return web.Response(status=204)
+    if request.path not in OPEN_PATHS:
+        request[CALLER] = caller = _caller(request, gateway, trusted=sock.family == socket.AF_UNIX)
+        if request.path.startswith(OWNER_PATHS):
+            gateway.permit(caller, Action.ADMINISTER)
     return await handler(request)
+
+
+def _caller(request: web.Request, gateway: Gateway, *, trusted: bool) -> Caller:
+    """Who calls. A key always decides; without one the Unix socket is the owner's, and so is TCP when keys are off."""
+    header = request.headers.get("Authorization")
+    if header is None and request.path in PAGE_PATHS and (key := request.headers.get("X-API-KEY")):
+        header = f"Bearer {key}"
+    trusted = trusted or not gateway.settings.require_key
+    if trusted and not (header or "").partition(" ")[2].strip().startswith(PREFIX):
+        return OWNER
+    if header is None and request.path in KEY_LATER_PATHS:
+        return NOBODY
+    return caller_of_key(gateway.store.database, bearer(header))
 
 
 async def allow_origin(request: web.Request, response: web.StreamResponse) -> None:
     """Tell the browser that an allowed origin may read the answer."""
     origin = request.headers.get("Origin")
-    if origin and origin in request.app[GATEWAY].settings.allowed_origins:
+    if origin and may_read(request.app[GATEWAY], origin, request.path):
         response.headers["Access-Control-Allow-Origin"] = origin
-        response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type"
+        response.headers["Access-Control-Allow-Headers"] = (
+            "Authorization, Content-Type, X-API-KEY, HTTP-Referer, X-WINDOWAI-TITLE"
+        )
         response.headers["Access-Control-Allow-Methods"] = "GET, POST"
         response.headers["Vary"] = "Origin"
 
@@ -115,7 +140,7 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _check_peer(sock: Any) -> None:
+def check_peer(sock: Any) -> None:
     """Only the owner may use the Unix socket. Its folder is closed to others; this holds when that is changed, too."""
     if sys.platform != "linux":
         return

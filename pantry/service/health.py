@@ -6,7 +6,8 @@ from aiohttp import web
 
 from pantry import __version__
 from pantry.core.errors import ServiceUnavailableError
-from pantry.service.gateway import GATEWAY
+from pantry.permissions import Action
+from pantry.service.gateway import GATEWAY, caller_of
 
 routes = web.RouteTableDef()
 
@@ -31,5 +32,6 @@ async def readyz(request: web.Request) -> web.Response:
 async def metrics(request: web.Request) -> web.Response:
     """Prometheus text."""
     gateway = request.app[GATEWAY]
+    gateway.permit(caller_of(request), Action.VIEW)
     body = gateway.metrics.text(gateway.pool)
     return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})

@@ -67,7 +67,12 @@ class Measure:
 
     def __init__(self, metrics: Metrics, model: str) -> None:
         self.start = time.perf_counter()
+        self.events = 0
         self._metrics, self._model, self._seen_first = metrics, model, False
+
+    def saw(self, events: int) -> None:
+        """Note that the engine sent so many events."""
+        self.events += events
 
     def first(self) -> None:
         """Note that something of the answer came; only the first call counts."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import datetime
+import time
 from typing import Any
 
 from aiohttp import web
 
 from pantry.core.errors import UsageError
 from pantry.operations.starter import STARTER
+from pantry.permissions import Action, decide
 from pantry.service._openai_chunks import Answer
 from pantry.service._openai_requests import ChatRequest, CompletionRequest, parse_request
-from pantry.service.gateway import GATEWAY, read_json
+from pantry.service.gateway import GATEWAY, caller_of, read_json
 from pantry.store.models import InstalledModel
 
 routes = web.RouteTableDef()
@@ -44,8 +46,12 @@ async def completions(request: web.Request) -> web.StreamResponse:
 @routes.get("/v1/models")
 async def models(request: web.Request) -> web.Response:
     """All models a request may name."""
-    installed = request.app[GATEWAY].store.list()
-    listed = [model_object(model) for model in installed]
+    gateway, caller = request.app[GATEWAY], caller_of(request)
+    gateway.permit(caller, Action.VIEW)
+    installed = gateway.store.list()
+    listed = [
+        model_object(model) for model in installed if decide(caller, Action.VIEW, model.name, now=time.time()).allowed
+    ]
     if STARTER not in {model.name for model in installed}:
         listed.append({"id": str(STARTER), "object": "model", "created": 0, "owned_by": "pantry"})
     return web.json_response({"object": "list", "data": listed})
@@ -54,7 +60,10 @@ async def models(request: web.Request) -> web.Response:
 @routes.get("/v1/models/{name}")
 async def model(request: web.Request) -> web.Response:
     """One model."""
-    return web.json_response(model_object(request.app[GATEWAY].model(request.match_info["name"])))
+    gateway = request.app[GATEWAY]
+    found = gateway.model(request.match_info["name"])
+    gateway.permit(caller_of(request), Action.VIEW, found.name)
+    return web.json_response(model_object(found))
 
 
 def model_object(model: InstalledModel) -> dict[str, Any]:

@@ -25,10 +25,15 @@ from pantry.core.files import storage_errors, write_atomically
 from pantry.core.paths import Paths, make_private
 from pantry.core.settings import PORT_TRIES, Settings
 from pantry.engines.pool import Pool
+from pantry.operations.usage import Tally
 from pantry.service.app import build_app
+from pantry.service.desk import Desk
+from pantry.service.fulfil import Fulfiller
 from pantry.service.gateway import Gateway
 from pantry.service.guard import is_loopback
+from pantry.service.limits import allow_descriptors, bind_unix, limited
 from pantry.service.metrics import Metrics
+from pantry.service.socket import CallServer
 from pantry.store.keys import Keys
 from pantry.store.models import Store
 
@@ -67,7 +72,7 @@ async def _serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     pool = Pool(store, settings, paths)
-    gateway = Gateway(settings, store, keys, pool, Metrics(), stopping)
+    gateway = Gateway(settings, paths, store, keys, pool, Metrics(), stopping, Tally(store.database))
     async with _listening(gateway, paths) as port:
         info = ServiceInfo(os.getpid(), settings.host, port, str(paths.socket), __version__, time.time())
         write_atomically(paths.service_file, json.dumps(info.__dict__).encode(), mode=0o600)
@@ -83,23 +88,36 @@ async def _serve(
 @contextlib.asynccontextmanager
 async def _listening(gateway: Gateway, paths: Paths) -> AsyncIterator[int]:
     """Listen on the first free port and on the Unix socket; the port. Stops the workers at the end."""
+    allow_descriptors(gateway.settings.max_connections)
+    fulfiller = Fulfiller(gateway)
+    desk = Desk(gateway, fulfiller)
     runner = web.AppRunner(
-        build_app(gateway), handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_GRACE
+        build_app(gateway, desk), handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_GRACE
     )
     await runner.setup()
+    calls = CallServer(desk)
+    servers: list[asyncio.AbstractServer] = []
     try:
         tcp = _bind(gateway.settings.host, gateway.settings.port)
-        await web.SockSite(runner, tcp, backlog=BACKLOG).start()
-        paths.socket.unlink(missing_ok=True)
-        unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        unix.bind(str(paths.socket))
-        paths.socket.chmod(0o600)
-        await web.SockSite(runner, unix, backlog=BACKLOG).start()
+        http = limited(runner, gateway.settings.max_connections)
+        loop = asyncio.get_running_loop()
+        servers.append(await loop.create_server(http, sock=tcp, backlog=BACKLOG))
+        servers.append(await loop.create_unix_server(http, sock=bind_unix(paths.socket), backlog=BACKLOG))
+        servers.append(await calls.listen(bind_unix(paths.call_socket), BACKLOG))
+        gateway.spawn(fulfiller.run())
         yield int(tcp.getsockname()[1])
     finally:
+        for server in servers:
+            server.close()
+        await calls.close()
         await runner.cleanup()
+        for task in gateway.tasks:
+            task.cancel()
+        await asyncio.gather(*gateway.tasks, return_exceptions=True)
         await gateway.pool.close()
-        paths.socket.unlink(missing_ok=True)
+        gateway.tally.flush()
+        for path in (paths.socket, paths.call_socket):
+            path.unlink(missing_ok=True)
 
 
 def _bind(host: str, first: int) -> socket.socket:

@@ -14,6 +14,8 @@ from pantry.core.errors import NotFoundError, TooLargeError
 from pantry.core.refs import ModelName
 from pantry.store.database import Database
 
+MOST = 500  # sessions of one app; the least recently used go first
+
 
 @dataclass(frozen=True)
 class Session:
@@ -36,12 +38,17 @@ class Sessions:
         self._database, self._bound = database, bytes_per_app
 
     def create(self, app: str | None, model: ModelName, parameters: Mapping[str, Any], title: str = "") -> Session:
-        """Start a session."""
+        """Start a session, and delete the least recently used ones beyond MOST."""
         id, when = str(uuid.uuid4()), time.time()
         self._database.execute(
             "INSERT INTO sessions (id, app, model, title, parameters, started_at, last_used, size)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
             (id, app, str(model), title, json.dumps(parameters), when, when),
+        )
+        self._database.execute(
+            "DELETE FROM sessions WHERE app IS ? AND id NOT IN"
+            " (SELECT id FROM sessions WHERE app IS ? ORDER BY last_used DESC LIMIT ?)",
+            (app, app, MOST),
         )
         return self.get(app, id)
 

@@ -1,0 +1,33 @@
+"""Counting the tokens of apps: in memory first, written together every few seconds."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from pantry.store.apps import Apps
+from pantry.store.database import Database
+
+FLUSH_EVERY = 5.0  # seconds between two writes
+
+
+class Tally:
+    """What apps used since the last write. A crash forgets at most FLUSH_EVERY seconds of it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: Counter[str] = Counter()
+
+    def add(self, app: str | None, tokens: int) -> None:
+        """Count tokens of an app; those of the owner (None) are not counted."""
+        if app is not None and tokens:
+            self._waiting[app] += tokens
+
+    def waiting(self, app: str | None) -> int:
+        """Tokens of an app that are not written yet."""
+        return self._waiting[app] if app is not None and app in self._waiting else 0
+
+    def flush(self) -> None:
+        """Write what was counted."""
+        counted, self._waiting = self._waiting, Counter()
+        for app, tokens in counted.items():
+            Apps(self._database).count_tokens(app, tokens)

@@ -1,0 +1,93 @@
+"""Doing what the user approved: loads, unloads and downloads, also those approved while the service was off."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from pantry.core.errors import PantryError
+from pantry.core.refs import ModelName
+from pantry.operations.download import Progress, download_model
+from pantry.operations.sessions import SessionBook
+from pantry.operations.usage import FLUSH_EVERY
+from pantry.service.gateway import Gateway
+from pantry.store.models import InstalledModel
+from pantry.store.requests import AppRequest, Requests
+
+log = logging.getLogger("pantry.service")
+POLL = 0.25  # seconds between two looks for requests approved from outside
+EXPIRE_EVERY = 3600.0  # seconds between two looks for sessions that are too old
+
+
+class Fulfiller:
+    """Finds approved requests and does them, each in a task of its own."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._requests = Requests(gateway.store.database)
+        self._doing: set[str] = set()
+        self._poked = asyncio.Event()
+        self.progress: dict[str, tuple[int, int]] = {}
+        """Bytes that came and bytes expected, by the id of a download."""
+
+    def poke(self) -> None:
+        """Look at once."""
+        self._poked.set()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        loop = asyncio.get_running_loop()
+        next_flush = next_expiry = loop.time()
+        while True:
+            try:
+                for request in self._requests.list(state="approved"):
+                    if request.id not in self._doing:
+                        self._doing.add(request.id)
+                        self._gateway.spawn(self._do(request))
+                if loop.time() >= next_flush:
+                    next_flush = loop.time() + FLUSH_EVERY
+                    self._gateway.tally.flush()
+                if loop.time() >= next_expiry:
+                    next_expiry = loop.time() + EXPIRE_EVERY
+                    SessionBook(self._gateway.store.database, self._gateway.settings).expire()
+            except PantryError as error:
+                log.warning("requests wait: %s", error)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL):
+                    await self._poked.wait()
+            self._poked.clear()
+
+    async def _do(self, request: AppRequest) -> None:
+        try:
+            outcome = await self._done(request)
+            self._requests.finish(request.id, "done", outcome)
+        except PantryError as error:
+            self._requests.finish(request.id, "failed", str(error))
+        except Exception:
+            log.exception("a fault while doing request %s", request.id)
+            self._requests.finish(request.id, "failed", "A fault in Pantry itself; the service's log says where.")
+        finally:
+            self._doing.discard(request.id)
+            self.progress.pop(request.id, None)
+
+    async def _done(self, request: AppRequest) -> str:
+        gateway, name = self._gateway, str(request.details.get("model", ""))
+        if request.kind == "load":
+            await gateway.pool.load(gateway.model(name))
+            return "loaded"
+        if request.kind == "unload":
+            return "unloaded" if await gateway.pool.unload(ModelName.parse(name)) else "was not loaded"
+        if request.kind == "download":
+
+            def note(done: int, total: int) -> None:
+                self.progress[request.id] = (done, total)
+
+            await download(gateway, name, request.details.get("url"), note)
+            return "downloaded"
+        return "granted"
+
+
+async def download(gateway: Gateway, name: str, url: str | None, progress: Progress) -> InstalledModel:
+    """Fetch, verify and install a model, in a thread."""
+    return await asyncio.to_thread(download_model, gateway.paths, name, url, progress)

@@ -1,0 +1,55 @@
+"""Listening inside bounds: how many connections are open at once, and sockets that only their owner can reach."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from aiohttp import web
+
+_SPARE = 512  # descriptors for models, workers, the database and the like
+_REFUSAL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
+    b'{"error":{"message":"Too many connections are open (setting max_connections).","code":"busy"}}'
+)
+
+
+def allow_descriptors(connections: int) -> None:
+    """Raise this process's limit of open files, as far as it may, to what its connections need."""
+    wanted = 3 * connections + _SPARE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """A bound Unix socket with owner-only rights, in place of one left behind."""
+    path.unlink(missing_ok=True)
+    unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    unix.bind(str(path))
+    path.chmod(0o600)
+    return unix
+
+
+def limited(runner: web.AppRunner, most: int) -> Callable[[], asyncio.BaseProtocol]:
+    """The runner's protocol factory; a connection beyond `most` gets a refusal and is closed."""
+    server = runner.server
+    assert server is not None  # noqa: S101 - set up by the caller
+
+    def make() -> asyncio.BaseProtocol:
+        return server() if len(server.connections) < most else _Refusing()
+
+    return make
+
+
+class _Refusing(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101
+        transport.write(_REFUSAL)
+        transport.close()
