@@ -116,18 +116,20 @@ def encrypt(
     target: Path = typer.Argument(help="A file, or a folder of files."),
     key: Path = typer.Argument(help="The key: a file that the reader must have, such as the original weights."),
     folder: Path = typer.Argument(help="Where the .enc files go."),
+    md5: bool = typer.Option(True, "--md5/--no-md5", help="Print MD5 sums too; leaving them out is faster."),
 ) -> None:
     """Write .enc files as point-alpaca did. This is no protection against an attacker; prefer `delta make`."""
     from pantry.operations.deltas import encrypt_files
 
     with _progress("Encrypting") as progress:
-        written = encrypt_files(target, key, folder, progress)
+        written = encrypt_files(target, key, folder, md5=md5, progress=progress)
     _print_sums(written)
 
 
 def decrypt(
     arguments: list[Path] = typer.Argument(help="The .enc files or folders of them, then KEY, then OUTDIR."),
     checksums: Path | None = typer.Option(None, "--list", help="List of checksums or addresses to check against."),
+    md5: bool = typer.Option(True, "--md5/--no-md5", help="Print MD5 sums too; leaving them out is faster."),
 ) -> None:
     """Rebuild files from point-alpaca's .enc files: ENC… KEY OUTDIR. Prints the sha256 and md5 of each."""
     from pantry.core.errors import UsageError
@@ -137,7 +139,7 @@ def decrypt(
         raise UsageError("Expected: pantry delta decrypt ENC… KEY OUTDIR.")
     *encrypted, key, folder = arguments
     with _progress("Decrypting") as progress:
-        written = decrypt_files(encrypted, key, folder, checksums=checksums, progress=progress)
+        written = decrypt_files(encrypted, key, folder, checksums=checksums, md5=md5, progress=progress)
     _print_sums(written)
 
 
@@ -167,7 +169,8 @@ def _print_made(made: MadeDelta, as_json: bool) -> None:
 
 def _print_sums(written: list[Written]) -> None:
     for file in written:
-        typer.echo(f"{file.sha256}  {file.path}\n{file.md5}  {file.path}")
+        for checksum in filter(None, (file.sha256, file.md5)):
+            typer.echo(f"{checksum}  {file.path}")
 
 
 def _print_report(report: DeltaReport, top: int) -> None:

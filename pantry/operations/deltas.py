@@ -194,9 +194,11 @@ def inspect_delta(paths: Paths, delta: Path) -> tuple[DeltaReport, Verdict]:
         return report_on(opened), verdict
 
 
-def encrypt_files(target: Path, key: Path, folder: Path, progress: Progress | None = None) -> list[enc.Written]:
+def encrypt_files(
+    target: Path, key: Path, folder: Path, *, md5: bool = True, progress: Progress | None = None
+) -> list[enc.Written]:
     """Write `.enc` files for `target`, a file or every file directly in a folder. Raises as `enc.encrypt`."""
-    return [enc.encrypt(file, key, folder, progress) for file in _files_in(target)]
+    return [enc.encrypt(file, key, folder, md5=md5, progress=progress) for file in _files_in(target)]
 
 
 def decrypt_files(
@@ -205,24 +207,28 @@ def decrypt_files(
     folder: Path,
     *,
     checksums: Path | None = None,
+    md5: bool = True,
     progress: Progress | None = None,
 ) -> list[enc.Written]:
     """Rebuild plain files from `.enc` files and folders of them; files already there and right are left.
 
     With `checksums`, a list of md5 or sha256 sums or addresses, listed files must all be there, and sums are checked
-    before and after. Raises NotFoundError, BadFileError, VerificationError, ConflictError; the file at fault is not
+    before and after. Without `md5`, MD5 is left out where the list does not need it; it is the slowest part.
+    Raises NotFoundError, BadFileError, VerificationError, ConflictError; the file at fault is not
     written, earlier ones stay.
     """
     files = [file for path in encrypted for file in _files_in(path, "*.enc")]
     wanted = ChecksumList.read(checksums) if checksums else ChecksumList()
     if missing := wanted.missing({file.name for file in files}):
         raise NotFoundError(f"Listed, but not there: {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}.")
+    md5 = md5 or wanted.needs_md5
     written = []
     for file in files:
         if wanted.names.get(file.name):
             wanted.check(enc.checksums_of(file))
         name = enc.EncName.parse(file.name)
-        result = enc.already_there(folder / name.plain, name.digest) or enc.decrypt(file, key, folder, progress)
+        result = enc.already_there(folder / name.plain, name.digest, md5=md5)
+        result = result or enc.decrypt(file, key, folder, md5=md5, progress=progress)
         wanted.check(result)
         written.append(result)
     return written

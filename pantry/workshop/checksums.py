@@ -54,6 +54,11 @@ class ChecksumList:
             raise BadFileError(f"{where} is neither 'checksum  name' nor an address: {line[:80]!r}.")
         self.names.setdefault(name, set()).update({match["sum"].lower()} if match else ())
 
+    @property
+    def needs_md5(self) -> bool:
+        """Whether any sum of the list is an MD5."""
+        return any(len(wanted) == 32 for sums in self.names.values() for wanted in sums)
+
     def check(self, written: Written) -> None:
         """Raises VerificationError when the list has checksums for this name and one differs."""
         for wanted in self.names.get(written.path.name, ()):

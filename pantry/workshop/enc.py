@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pantry.core.errors import BadFileError, ConflictError, NotFoundError, UsageError, VerificationError
 from pantry.core.files import staged_file, storage_errors
@@ -35,7 +36,7 @@ class Written:
 
     path: Path
     sha256: str
-    md5: str
+    md5: str | None
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class EncName:
         return cls(match["name"], match["digest"])
 
 
-def encrypt(plain: Path, key: Path, folder: Path, progress: Progress | None = None) -> Written:
+def encrypt(plain: Path, key: Path, folder: Path, *, md5: bool = True, progress: Progress | None = None) -> Written:
     """Write `<name>.<digest>.enc` into `folder`.
 
     Raises UsageError for an empty key, NotFoundError, ConflictError when another file of that name is there,
@@ -67,11 +68,11 @@ def encrypt(plain: Path, key: Path, folder: Path, progress: Progress | None = No
         digest = hashlib.file_digest(file, "sha256")
     final = folder / f"{plain.name}.{digest.hexdigest()}.enc"
     with storage_errors(f"Encrypting {plain.name}"), plain.open("rb") as data, key.open("rb") as key_file:
-        sums = _Sums()
+        sums = _Sums(md5)
         with _fresh_file(final) as out, sums:
             sums.write(digest.digest(), out)
             again = hashlib.sha256()
-            for read, coded in _xor_chunks(data, key_file, plain.stat().st_size, progress):
+            for read, coded in _Mixer(data, key_file).chunks(plain.stat().st_size, progress):
                 again.update(read)
                 sums.write(coded, out)
             if again.digest() != digest.digest():
@@ -79,7 +80,7 @@ def encrypt(plain: Path, key: Path, folder: Path, progress: Progress | None = No
     return Written(final, *sums.hex())
 
 
-def decrypt(encrypted: Path, key: Path, folder: Path, progress: Progress | None = None) -> Written:
+def decrypt(encrypted: Path, key: Path, folder: Path, *, md5: bool = True, progress: Progress | None = None) -> Written:
     """Write the plain file into `folder`, at its name only when its digest is right.
 
     Raises UsageError for an empty key, BadFileError for a wrong name or header, VerificationError when the result is
@@ -95,9 +96,9 @@ def decrypt(encrypted: Path, key: Path, folder: Path, progress: Progress | None 
                 f"the name says {name.digest[:12]}….",
                 hint="Fetch the file again, and do not rename it.",
             )
-        sums = _Sums()
+        sums = _Sums(md5)
         with _fresh_file(folder / name.plain) as out, sums:
-            for _, plain in _xor_chunks(data, key_file, encrypted.stat().st_size - HEADER, progress):
+            for _, plain in _Mixer(data, key_file).chunks(encrypted.stat().st_size - HEADER, progress):
                 sums.write(plain, out)
             if sums.hex()[0] != name.digest:
                 raise VerificationError(
@@ -108,18 +109,18 @@ def decrypt(encrypted: Path, key: Path, folder: Path, progress: Progress | None 
     return Written(folder / name.plain, *sums.hex())
 
 
-def checksums_of(file: Path) -> Written:
+def checksums_of(file: Path, *, md5: bool = True) -> Written:
     """The checksums of a file."""
-    sums = _Sums()
+    sums = _Sums(md5)
     with storage_errors(f"Reading {file}"), file.open("rb") as opened, sums:
         while chunk := opened.read(CHUNK):
             sums.update(chunk)
     return Written(file, *sums.hex())
 
 
-def already_there(file: Path, digest: str) -> Written | None:
+def already_there(file: Path, digest: str, *, md5: bool = True) -> Written | None:
     """The checksums of `file` when it exists and has that SHA-256."""
-    found = checksums_of(file) if file.is_file() else None
+    found = checksums_of(file, md5=md5) if file.is_file() else None
     return found if found and found.sha256 == digest else None
 
 
@@ -137,33 +138,53 @@ def _fresh_file(final: Path) -> AbstractContextManager[BinaryIO]:
     return staged_file(final)
 
 
-def _xor_chunks(
-    data: BinaryIO, key: BinaryIO, total: int, progress: Progress | None
-) -> Iterator[tuple[bytes, memoryview]]:
-    """(chunk as read, chunk XOR key), chunk by chunk."""
-    done = 0
-    while chunk := data.read(CHUNK):
-        key_chunk = key.read(CHUNK)
-        if not key_chunk:
-            key.seek(0)
-            key_chunk = key.read(CHUNK)
-        pattern = np.frombuffer(key_chunk, np.uint8)
-        if len(pattern) < len(chunk):
-            pattern = np.resize(pattern, len(chunk))
-        yield chunk, (np.frombuffer(chunk, np.uint8) ^ pattern[: len(chunk)]).data
-        done += len(chunk)
-        if progress:
-            progress(done, total)
+class _Mixer:
+    """Data XOR key, chunk by chunk. A chunk it gives is valid until the second one after it is asked for."""
+
+    def __init__(self, data: BinaryIO, key: BinaryIO) -> None:
+        self._data, self._key = data, key
+        self._read, self._pattern = bytearray(CHUNK), bytearray(CHUNK)
+        self._mixed = [np.empty(CHUNK, np.uint8), np.empty(CHUNK, np.uint8)]
+
+    def chunks(self, total: int, progress: Progress | None) -> Iterator[tuple[memoryview, memoryview]]:
+        """(chunk as read, chunk XOR key)."""
+        done = 0
+        while count := _fill(self._data, self._read):
+            pattern = self._next_pattern(count)
+            self._mixed.reverse()
+            mixed = self._mixed[0][:count]
+            np.bitwise_xor(np.frombuffer(self._read, np.uint8, count), pattern, out=mixed)
+            yield memoryview(self._read)[:count], mixed.data
+            done += count
+            if progress:
+                progress(done, total)
+
+    def _next_pattern(self, count: int) -> NDArray[np.uint8]:
+        """The key's next chunk, from the beginning when it is used up, repeated where it is too short."""
+        found = _fill(self._key, self._pattern)
+        if not found:
+            self._key.seek(0)
+            found = _fill(self._key, self._pattern)
+        pattern = np.frombuffer(self._pattern, np.uint8, found)
+        return pattern[:count] if found >= count else np.resize(pattern, count)
+
+
+def _fill(file: BinaryIO, buffer: bytearray) -> int:
+    """Read until the buffer is full or the file ends; the bytes read."""
+    view, done = memoryview(buffer), 0
+    while done < len(buffer) and (count := file.readinto(view[done:])):  # type: ignore[attr-defined]
+        done += count
+    return done
 
 
 class _Sums:
-    """SHA-256 and MD5 of what is written; MD5, the slower one, in a thread beside, one chunk behind."""
+    """SHA-256, and MD5 where it is wanted, of what is written, each in a thread beside."""
 
-    def __init__(self) -> None:
+    def __init__(self, md5: bool) -> None:
         self._sha256 = hashlib.sha256()
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._pool = ThreadPoolExecutor(1)
-        self._beside: Future[None] | None = None
+        self._md5 = hashlib.md5(usedforsecurity=False) if md5 else None
+        self._pool = ThreadPoolExecutor(2)
+        self._beside: list[Future[None]] = []
 
     def __enter__(self) -> _Sums:
         return self
@@ -172,21 +193,21 @@ class _Sums:
         self._pool.shutdown()
 
     def update(self, data: bytes | memoryview) -> None:
-        """Count `data` in; it must not change afterwards."""
+        """Count `data` in; it must stay as it is until the next call returns."""
         self._wait()
-        self._beside = self._pool.submit(self._md5.update, data)
-        self._sha256.update(data)
+        sums = (self._sha256, self._md5) if self._md5 else (self._sha256,)
+        self._beside = [self._pool.submit(each.update, data) for each in sums]
 
     def write(self, data: bytes | memoryview, out: BinaryIO) -> None:
         """Count `data` in and write it."""
         self.update(data)
         out.write(data)
 
-    def hex(self) -> tuple[str, str]:
+    def hex(self) -> tuple[str, str | None]:
         """SHA-256 and MD5 so far."""
         self._wait()
-        return self._sha256.hexdigest(), self._md5.hexdigest()
+        return self._sha256.hexdigest(), self._md5.hexdigest() if self._md5 else None
 
     def _wait(self) -> None:
-        if self._beside is not None:
-            self._beside.result()
+        for future in self._beside:
+            future.result()

@@ -32,7 +32,7 @@ _GROUP_ELEMENTS = 1 << 13  # exponents rarer than this share a group: a group pa
 _ZERO, _PLANES, _PAIRS = 0, 1, 2
 _RAW, _ZSTD, _CONSTANT = 0, 1, 2
 _ESCAPE = 15
-_PAIRS_SHARE = 0.9  # share of differences below the escape from which packing two to a byte is tried
+_PAIRS_TRIED, _PAIRS_SURE = 0.9, 0.99  # share of differences below 15 from which two to a byte are tried, or taken
 _STREAM = struct.Struct("<BI")
 _POSITIONS = np.arange(_RUN, dtype=np.uint32)
 _KEY_EDGES = np.arange(257, dtype=np.uint32) << 16
@@ -175,15 +175,15 @@ def _rotate_back(rotated: Words, element: Element) -> Words:
 def _encode_group(group: Words, width: int) -> list[bytes]:
     if not group.any():
         return [bytes([_ZERO])]
+    small = group < _ESCAPE
+    share = np.count_nonzero(small) / len(group)
+    packed = _encode_pairs(group, small) if share >= _PAIRS_TRIED else None
+    if packed and share >= _PAIRS_SURE:
+        return packed
     bytes_of = np.ascontiguousarray(group).view(np.uint8).reshape(-1, width)
     planes = [stream for plane in range(width) for stream in _stream(np.ascontiguousarray(bytes_of[:, plane]))]
     coded = [bytes([_PLANES]), *planes]
-    small = group < _ESCAPE
-    if np.count_nonzero(small) >= _PAIRS_SHARE * len(group):
-        packed = _encode_pairs(group, small)
-        if sum(map(len, packed)) < sum(map(len, coded)):
-            return packed
-    return coded
+    return packed if packed and sum(map(len, packed)) < sum(map(len, coded)) else coded
 
 
 def _encode_pairs(group: Words, small: Words) -> list[bytes]:

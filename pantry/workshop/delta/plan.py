@@ -21,6 +21,7 @@ from pantry.workshop.delta.sources import Located, Source, SourceFile
 
 BYTES = element_of("bytes")
 _WINDOW = 1 << 15  # elements of a sample window
+_GLANCE = 1 << 14  # elements of the first, single window
 _MERGES: tuple[Merge, ...] = ("sum", "rounded")
 _WORTH = 0.98  # a costlier operation is taken when it stores less than this share of the simpler one
 Finder = Callable[["PlannedPiece", Located], Factors | None]
@@ -112,18 +113,25 @@ class Planner:
         return replace(piece, op="sub", base=reference, prediction=prediction)
 
     def choose(self, piece: PlannedPiece) -> PlannedPiece:
-        """The piece with the operation that stores a sample of it in the fewest bytes."""
+        """The piece with the operation that stores a sample of it in the fewest bytes.
+
+        A glance at one small window settles the common case; a larger sample is coded where the matter is close, or
+        where there are low-rank factors to weigh.
+        """
         if piece.name is None or not isinstance(piece.prediction, FromBase):
             return piece
-        located = piece.prediction.base
-        sample = _Sample(piece)
-        best: PlannedPiece = replace(piece, change=sample.change(piece.prediction))
+        glance = _Sample(piece, 1, _GLANCE)
+        best = replace(piece, change=glance.change(piece.prediction))
+        candidates = list(self._lowrank(piece, piece.prediction.base))
+        if not candidates and glance.size(piece.prediction) < glance.size(None) * _WORTH:
+            return best
+        sample = _Sample(piece, 2, _WINDOW)
         size: float = sample.size(piece.prediction)
-        for candidate in self._lowrank(piece, located) if size else ():
+        for candidate in candidates:
             found = sample.size(candidate.prediction) + candidate.factor_bytes * sample.share
             if found < size * _WORTH:
                 best, size = replace(candidate, change=best.change), found
-        if size > sample.bytes // 2 and sample.size(None) < size:
+        if sample.size(None) < size:
             return replace(piece, op="full", base=None, prediction=None)
         return best
 
@@ -147,20 +155,17 @@ class Planner:
 
 
 class _Sample:
-    """Two windows of a piece, or all of a small one."""
+    """Windows of a piece, evenly spread, or all of a small one."""
 
-    def __init__(self, piece: PlannedPiece) -> None:
+    def __init__(self, piece: PlannedPiece, windows: int, length: int) -> None:
         count = piece.count
         self.windows = [(0, count)]
-        if count > 2 * _WINDOW:
-            self.windows = [(at, _WINDOW) for at in (count // 4, count * 3 // 4 - _WINDOW // 2)]
+        if count > windows * length:
+            step = count // windows
+            self.windows = [(number * step + (step - length) // 2, length) for number in range(windows)]
         self.element = piece.element
         self.targets = [piece.words(*window) for window in self.windows]
         self.share = sum(length for _, length in self.windows) / count
-
-    @property
-    def bytes(self) -> int:
-        return sum(target.nbytes for target in self.targets)
 
     def size(self, prediction: Prediction | None) -> int:
         """Coded bytes of the sample."""
