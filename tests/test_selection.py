@@ -269,7 +269,8 @@ def test_named_model_comes_first_when_it_meets_everything() -> None:
 def test_preference_decides_among_those_that_meet_everything(prefer: str, chosen: str) -> None:
     models = [
         candidate("fast", speed=90.0, memory=9), candidate("small", memory=1),
-        candidate("long", context=10**6, memory=9), candidate("new", released="2026-11", memory=9), candidate("coder", declared={"coding": 7}, memory=9),
+        candidate("long", context=10**6, memory=9), candidate("new", released="2026-11", memory=9),
+        candidate("coder", declared={"coding": 7}, memory=9),
         candidate("kin", family="f", memory=9),
     ]  # fmt: skip
     assert pick(models, prefer=prefer) == chosen

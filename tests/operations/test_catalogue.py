@@ -1,0 +1,142 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from pantry.catalogue.lookup import Catalogue
+from pantry.catalogue.memory import memory_size
+from pantry.core.errors import BadFileError, ConflictError, NotFoundError, UsageError
+from pantry.core.paths import Paths
+from pantry.operations.catalogue import (
+    check_overlay,
+    compare,
+    describe,
+    install_entries,
+    list_entries,
+    overlay_changes,
+    read_catalogue,
+    search,
+)
+
+BOOK = Catalogue.open()
+ENTRY = {"id": "m", "name": "M", "family": "x", "sources": ["background"], "checked": "2026-11-21"}
+
+
+def entries(**fields: object) -> bytes:
+    return json.dumps({"model": [ENTRY | fields]}).encode()
+
+
+def test_search_of_the_handbook() -> None:
+    found = search(BOOK, "small coding model", uses=["commercial"], max_memory=6 * 10**9)
+    assert found
+    for model in found:
+        assert "CODING" in model.tags
+        assert model.licence == "llama-2-community"
+    sizes = [memory_size(model) or 0 for model in search(BOOK, "small gemma chat model", limit=50)]
+    assert sizes == sorted(sizes)
+
+
+def test_search_leaves_out_what_may_not_be_used() -> None:
+    assert "vicuna-13b" in [model.id for model in search(BOOK, "vicuna")]
+    assert "vicuna-13b" not in [model.id for model in search(BOOK, "vicuna", uses=["commercial"])]
+
+
+def test_search_finds_by_family_maker_and_notes() -> None:
+    assert all(model.organisation == "IBM" for model in search(BOOK, "ibm"))
+    assert "gpt-j-6b" in [model.id for model in search(BOOK, "WormGPT", limit=5)]
+
+
+def test_search_refuses_an_unknown_tag() -> None:
+    with pytest.raises(UsageError, match="CODING"):
+        search(BOOK, "", tags=["CODNG"])
+
+
+def test_description_has_facts_rights_and_the_titles_of_its_sources() -> None:
+    found = describe(BOOK, "qwen3-0.6b")
+    assert found.origin == "builtin"
+    assert found.family is not None
+    assert {answer.use for answer in found.answers} >= {"commercial", "redistribute", "train-on-outputs"}
+    assert found.memory is not None
+    assert found.download == 380_000_000
+    assert any("LocalAI" in title for title in found.sources.values())
+    assert json.loads(json.dumps(found.to_json()))["model"]["id"] == "qwen3-0.6b"
+
+
+def test_remote_model_needs_no_memory() -> None:
+    assert describe(BOOK, "gpt-4").memory is None
+
+
+def test_list_filters_by_text_origin_and_source() -> None:
+    assert [entry.id for _, entry in list_entries(BOOK, "licence", text="gemma")] == ["gemma-terms"]
+    assert list_entries(BOOK, "model", origin="overlay") == []
+    assert {entry.id for _, entry in list_entries(BOOK, "model", source="point-alpaca-readme")} >= {"point-alpaca-7b"}
+    assert list_entries(BOOK, "vector-store", source="slides")
+
+
+def test_entries_of_a_repository_are_taken_in_and_replaced_by_newer_ones(paths: Paths) -> None:
+    assert install_entries(paths, "club", 1, entries(name="one"), "key 1") == 1
+    assert Catalogue.open(paths).model("m").name == "one"
+    install_entries(paths, "club", 2, entries(name="two"), "key 1")
+    book = Catalogue.open(paths)
+    assert book.model("m").name == "two"
+    assert book.origin("model", "m") == "repository club v2"
+    (file,) = (paths.data / "catalogue" / "club").iterdir()
+    assert json.loads(file.read_text())["catalogue"] == {"repository": "club", "version": 2, "signed_by": "key 1"}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_older_or_equal_version_of_a_repository_is_refused(paths: Paths, version: int) -> None:
+    install_entries(paths, "club", 2, entries(), "key")
+    with pytest.raises(ConflictError, match="version 2 is here"):
+        install_entries(paths, "club", version, entries(), "key")
+
+
+def test_unsigned_or_misnamed_entries_are_refused(paths: Paths) -> None:
+    with pytest.raises(UsageError, match="signed"):
+        install_entries(paths, "club", 1, entries(), " ")
+    with pytest.raises(UsageError, match="not the name"):
+        install_entries(paths, "../club", 1, entries(), "key")
+    assert not (paths.data / "catalogue").exists()
+
+
+def test_wrong_entries_of_a_repository_leave_the_old_ones(paths: Paths) -> None:
+    install_entries(paths, "club", 1, entries(name="one"), "key")
+    with pytest.raises(BadFileError, match="context"):
+        install_entries(paths, "club", 2, entries(context="long"), "key")
+    assert Catalogue.open(paths).model("m").name == "one"
+
+
+def test_overlay_wins_over_repository(paths: Paths) -> None:
+    install_entries(paths, "club", 1, entries(name="theirs"), "key")
+    folder = paths.config / "catalogue"
+    folder.mkdir(parents=True)
+    (folder / "own.json").write_bytes(entries(name="ours"))
+    assert Catalogue.open(paths).model("m").name == "ours"
+    assert check_overlay(paths) == 1
+
+
+def test_overlay_with_an_entry_twice_is_refused(paths: Paths) -> None:
+    folder = paths.config / "catalogue"
+    folder.mkdir(parents=True)
+    for name in ("a.json", "b.json"):
+        (folder / name).write_bytes(entries())
+    with pytest.raises(BadFileError, match="two entries for model 'm'"):
+        check_overlay(paths)
+
+
+def test_differences_are_told_by_entry_and_field(tmp_path: Path, paths: Paths) -> None:
+    (tmp_path / "old.json").write_bytes(entries(context=1))
+    (tmp_path / "new.json").write_bytes(json.dumps({"model": [ENTRY | {"context": 2}, ENTRY | {"id": "n"}]}).encode())
+    old, new = read_catalogue(tmp_path / "old.json"), read_catalogue(tmp_path / "new.json")
+    changes = {change.id: change for change in compare(old, new)}
+    assert changes["m"].fields == {"context": (1, 2)}
+    assert changes["n"].change == "added"
+    assert [change.change for change in compare(new, old)] == ["changed", "removed"]
+    assert compare(old, old) == []
+    install_entries(paths, "club", 1, entries(), "key")
+    assert [(change.id, change.change) for change in overlay_changes(paths)] == [("m", "added")]
+
+
+def test_catalogue_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no file or folder"):
+        read_catalogue(tmp_path / "none")
