@@ -267,7 +267,7 @@ def test_a_disk_too_small_is_told_before_work(
 ) -> None:
     disk = namedtuple("disk", "f_bavail f_frsize")
     monkeypatch.setattr(apply_module.os, "statvfs", lambda _: disk(10, 4096))
-    with pytest.raises(StorageError, match="41.0 kB free"):
+    with pytest.raises(StorageError, match=r"41\.0 kB free"):
         apply(base, delta, tmp_path / "out")
     assert left_over(tmp_path) == set()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -98,18 +99,14 @@ CODED = encode(TARGET, BASE, ELEMENTS["bf16"])
 def test_a_changed_byte_gives_an_error_or_other_numbers_but_no_crash(at: int, flip: int) -> None:
     damaged = bytearray(CODED)
     damaged[at] ^= flip
-    try:
+    with contextlib.suppress(BadFileError):
         assert len(decode(bytes(damaged), BASE, ELEMENTS["bf16"], len(BASE))) == len(BASE)
-    except BadFileError as error:
-        assert "delta" in error.message
 
 
 @given(st.binary(max_size=200))
 def test_random_bytes_are_no_block(data: bytes) -> None:
-    try:
-        decode(data, BASE, ELEMENTS["bf16"], len(BASE))
-    except BadFileError as error:
-        assert "delta" in error.message
+    with contextlib.suppress(BadFileError):
+        assert len(decode(data, BASE, ELEMENTS["bf16"], len(BASE))) == len(BASE)
 
 
 def test_groups_that_do_not_fit_the_base_are_refused() -> None:

@@ -32,22 +32,20 @@ def check(file: Path, wanted: dict[str, Any]) -> None:
 
 
 def test_tensors_of_every_format_are_found(tmp_path: Path) -> None:
-    tensors = {
-        str(dtype): torch.arange(24).reshape(4, 6).to(dtype)
-        for dtype in (
-            torch.float64,
-            torch.float32,
-            torch.float16,
-            torch.bfloat16,
-            torch.int64,
-            torch.int32,
-            torch.int16,
-            torch.int8,
-            torch.uint8,
-            torch.float8_e4m3fn,
-            torch.float8_e5m2,
-        )  # fmt: skip
-    }
+    names = [
+        "float64",
+        "float32",
+        "float16",
+        "bfloat16",
+        "int64",
+        "int32",
+        "int16",
+        "int8",
+        "uint8",
+        "float8_e4m3fn",
+        "float8_e5m2",
+    ]
+    tensors = {name: torch.arange(24).reshape(4, 6).to(getattr(torch, name)) for name in names}
     check(saved(tmp_path, tensors), tensors)
 
 

@@ -21,6 +21,7 @@ from pantry.workshop.delta.layout import Layout, OpenFile, Tensor
 
 MAX_PICKLE = 64_000_000  # bytes; the tensor table of a model with 10,000 tensors takes about 2 MB
 MAX_DEPTH = 32  # nested dictionaries
+MAX_VISITS = 1_000_000  # values looked at; a few lines of pickle can name the same dictionary 2^32 times
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _DTYPES = {
     "Double": "f64", "Float": "f32", "Half": "f16", "BFloat16": "bf16", "Long": "i64", "Int": "i32", "Short": "i16",
@@ -166,20 +167,27 @@ def _tensors(archive: zipfile.ZipFile, file: OpenFile) -> Iterator[Tensor]:
         raise _UnknownContentError("not little-endian")
     with archive.open(table) as opened:
         content = opened.read(MAX_PICKLE + 1)
-    for name, call in _named_calls(_Machine().run(content), "", 0):
+    for name, call in _named_calls(_Machine().run(content)):
         tensor = _tensor(name, call, members, file)
         if tensor is not None:
             yield tensor
 
 
-def _named_calls(value: Any, prefix: str, depth: int) -> Iterator[tuple[str, _Call]]:
+def _named_calls(value: Any) -> Iterator[tuple[str, _Call]]:
     """The tensor calls in nested dictionaries, named by their keys joined with dots."""
-    if isinstance(value, _Call):
-        yield prefix, value
-    elif isinstance(value, dict) and depth < MAX_DEPTH:
-        for key, inner in value.items():
-            if isinstance(key, str):
-                yield from _named_calls(inner, f"{prefix}.{key}" if prefix else key, depth + 1)
+    waiting: list[tuple[str, Any, int]] = [("", value, 0)]
+    visits = 0
+    while waiting:
+        name, found, depth = waiting.pop()
+        visits += 1
+        if visits > MAX_VISITS or depth > MAX_DEPTH:
+            raise _UnknownContentError("dictionaries within dictionaries without end")
+        if isinstance(found, _Call):
+            yield name, found
+        elif isinstance(found, dict):
+            inner = [(f"{name}.{key}" if name else key, item, depth + 1) for key, item in found.items()
+                     if isinstance(key, str)]  # fmt: skip
+            waiting.extend(reversed(inner))
 
 
 def _tensor(name: str, call: _Call, members: dict[str, zipfile.ZipInfo], file: OpenFile) -> Tensor | None:
