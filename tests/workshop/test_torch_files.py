@@ -32,19 +32,8 @@ def check(file: Path, wanted: dict[str, Any]) -> None:
 
 
 def test_tensors_of_every_format_are_found(tmp_path: Path) -> None:
-    names = [
-        "float64",
-        "float32",
-        "float16",
-        "bfloat16",
-        "int64",
-        "int32",
-        "int16",
-        "int8",
-        "uint8",
-        "float8_e4m3fn",
-        "float8_e5m2",
-    ]
+    floats = ("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
+    names = (*floats, "int64", "int32", "int16", "int8", "uint8")
     tensors = {name: torch.arange(24).reshape(4, 6).to(getattr(torch, name)) for name in names}
     check(saved(tmp_path, tensors), tensors)
 
@@ -119,6 +108,13 @@ def test_endless_nesting_gives_no_tensors(tmp_path: Path) -> None:
     loop: dict[str, Any] = {}
     loop["again"] = loop
     assert read_layout(zipped(tmp_path, pickle.dumps(loop, 2))).tensors == ()
+
+
+def test_a_dictionary_that_multiplies_itself_gives_no_tensors(tmp_path: Path) -> None:
+    level: dict[str, Any] = {"leaf": None}
+    for _ in range(30):
+        level = {"a": level, "b": level, "c": level}
+    assert read_layout(zipped(tmp_path, pickle.dumps(level, 2))).tensors == ()
 
 
 def test_a_tensor_larger_than_its_storage_is_left_out(tmp_path: Path) -> None:
