@@ -193,6 +193,13 @@ class MissingExtraError(PantryError):
         )
 
 
+class TrainingError(PantryError):
+    """A training cannot go on: its numbers ran away. The last good checkpoint is kept."""
+
+    code = "training_failed"
+    exit_code = 18
+
+
 INTERRUPTED_EXIT_CODE = 130
 """Exit code after Ctrl-C, as shells report it (128 + SIGINT)."""
 
