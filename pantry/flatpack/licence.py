@@ -15,15 +15,11 @@ def _spdx() -> Any:
 
 @functools.cache
 def _catalogue_ids() -> frozenset[str]:
-    """Ids of the catalogue's licences, lower case; read once, from its data files."""
-    import tomllib
-    from importlib.resources import files
+    """Ids of the licences in the shipped catalogue. Only asked for names that SPDX does not know."""
+    from pantry.catalogue.files import BUILTIN, catalogue_files, read_file
 
-    found: set[str] = set()
-    for file in (files("pantry.catalogue") / "data" / "licences").iterdir():
-        if file.name.endswith(".toml"):
-            found.update(entry["id"].lower() for entry in tomllib.loads(file.read_text("utf-8")).get("licence", []))
-    return frozenset(found)
+    loaded = (item for file in catalogue_files(BUILTIN / "licences") for item in read_file(file, "builtin"))
+    return frozenset(item.entry.id for item in loaded if item.kind == "licence")
 
 
 def check_licence(text: str) -> str:
