@@ -29,6 +29,9 @@ def make(
     target: str = typer.Argument(help="The fine-tune: a model file, a folder, or an installed model."),
     out: Path = typer.Option(..., "-o", "--output", help="The delta: a name ending in .fpk, or a new folder."),
     adapter: Path | None = typer.Option(None, help="Folder of the LoRA that was merged into the target."),
+    find_low_rank: bool = typer.Option(
+        False, "--find-low-rank", help="Look for a merged LoRA where its matrices are not at hand; slower."
+    ),
     rename: list[str] = typer.Option([], help="TARGET_TENSOR=BASE_TENSOR, where names differ; may be repeated."),
     name: str | None = typer.Option(None, help="Name of the delta, like ada/tuned."),
     version: str = typer.Option("1.0.0", help="Version of the delta."),
@@ -42,6 +45,10 @@ def make(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Write the difference of TARGET from BASE. Whoever has BASE can rebuild TARGET bit for bit."""
+    import os
+
+    # Two threads already share the work; more inside the matrix library, which reads this once, only wait in loops.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from pantry.core.errors import UsageError
     from pantry.core.paths import find_paths
     from pantry.operations.deltas import DeltaFacts, make_delta
@@ -52,7 +59,15 @@ def make(
     facts = DeltaFacts(name, version, summary, tuple(author), licence, base_name, base_from, base_licence, base_terms)
     with _progress(f"Comparing {Path(target).name}") as progress:
         made = make_delta(
-            find_paths(), base, target, out, adapter=adapter, renames=renames, facts=facts, progress=progress
+            find_paths(),
+            base,
+            target,
+            out,
+            adapter=adapter,
+            renames=renames,
+            find_low_rank=find_low_rank,
+            facts=facts,
+            progress=progress,
         )
     _print_made(made, as_json)
 

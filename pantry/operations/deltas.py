@@ -32,6 +32,7 @@ from pantry.workshop.delta.adapter import LoraAdapter
 from pantry.workshop.delta.chain import apply_chain, in_order_of_use
 from pantry.workshop.delta.folder import DeltaFolder, delta_table
 from pantry.workshop.delta.inspect import DeltaReport, report_on
+from pantry.workshop.delta.lowrank import find_factors
 from pantry.workshop.delta.make import write_payload
 from pantry.workshop.delta.payload import PAYLOAD_NAME, BaseTerms
 from pantry.workshop.delta.plan import Planner
@@ -85,14 +86,15 @@ def make_delta(
     *,
     adapter: Path | None = None,
     renames: Mapping[str, str] | None = None,
+    find_low_rank: bool = False,
     facts: DeltaFacts | None = None,
     progress: Progress | None = None,
 ) -> MadeDelta:
     """Write the difference of `target` from `base` (files, folders, or names of installed models) to `out`.
 
     `out` is a flatpack when it ends in `.fpk`, else a folder. `adapter` is the folder of a LoRA that was merged into
-    the target; `renames` maps a target tensor's name to the base's. Raises ConflictError when `out` exists,
-    NotFoundError, BadFileError for damaged files, UsageError.
+    the target; `renames` maps a target tensor's name to the base's; `find_low_rank` looks for such a LoRA in every
+    matrix. Raises ConflictError when `out` exists, NotFoundError, BadFileError for damaged files, UsageError.
     """
     _check_free(out)
     with contextlib.ExitStack() as opened:
@@ -100,7 +102,7 @@ def make_delta(
         target_source = opened.enter_context(open_model(paths, target))
         lora = opened.enter_context(contextlib.closing(LoraAdapter(adapter))) if adapter else None
         single = base_source.is_file and target_source.is_file
-        planner = Planner(base_source, lora, renames or {}, single)
+        planner = Planner(base_source, lora, renames or {}, single, find_factors if find_low_rank else None)
         facts = facts or DeltaFacts()
         with _room_beside(out) as room:
             folder = room / "delta"

@@ -12,7 +12,7 @@ from pantry.workshop.delta.folder import DeltaFolder, delta_table
 from pantry.workshop.delta.make import write_payload
 from pantry.workshop.delta.match import MatchedBase
 from pantry.workshop.delta.payload import PAYLOAD_NAME, BaseTerms, Index
-from pantry.workshop.delta.plan import Planner
+from pantry.workshop.delta.plan import Finder, Planner
 from pantry.workshop.delta.sources import Progress, Source
 
 
@@ -23,13 +23,14 @@ def make(
     *,
     adapter: Path | None = None,
     renames: Mapping[str, str] | None = None,
+    find: Finder | None = None,
     name: str = "tuned",
 ) -> Index:
     """Write the delta folder `out`."""
     out.mkdir(parents=True)
     lora = LoraAdapter(adapter) if adapter else None
     with Source.open(base) as old, Source.open(target) as new:
-        planner = Planner(old, lora, renames or {}, old.is_file and new.is_file)
+        planner = Planner(old, lora, renames or {}, old.is_file and new.is_file, find)
         index = write_payload(planner, new, out / PAYLOAD_NAME, base=BaseTerms())
         table = delta_table(index, old, name="the-base", repository="https://example.org/base")
     if lora:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from pantry.core.errors import BadFileError, NotFoundError, UsageError
 from pantry.workshop.delta.elements import ELEMENTS
+from pantry.workshop.delta.lowrank import find_factors
 from tests.workshop.deltas import apply, make, operations
 from tests.workshop.model_files import (
     base_tensors,
@@ -251,6 +252,30 @@ def test_a_merged_lora_is_stored_as_its_matrices(tmp_path: Path, config: dict[st
 def bf16_nearest(values: Any) -> bytes:
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").tobytes()
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("bf16", 0.12), ("f32", 0.20)])
+def test_a_merged_lora_is_found_without_its_matrices(tmp_path: Path, dtype: str, most: float) -> None:
+    change = normal(1, 600, 4, scale=0.05) @ normal(2, 4, 500, scale=0.05)
+    base_values = np.frombuffer(bf16(normal(3, 600, 500)), np.uint16).astype(np.uint32) << 16
+    old = base_values.view(np.float32).reshape(600, 500)
+    new = old + change.astype(np.float32)
+    stored = {"bf16": bf16_nearest, "f32": lambda values: np.ascontiguousarray(values).tobytes()}[dtype]
+    trees = [{"m.safetensors": safetensors({"w": (dtype, (600, 500), stored(values))})} for values in (old, new)]
+    found, size = round_trip(tmp_path, *trees, find=find_factors)
+    assert found == {"w": "lowrank"}
+    assert size < most * len(trees[1]["m.safetensors"])
+    assert round_trip(tmp_path / "without", *trees)[1] > 2 * size
+
+
+def test_no_low_rank_is_found_where_there_is_none(tmp_path: Path) -> None:
+    old, new = normal(1, 400, 300), normal(1, 400, 300) + normal(2, 400, 300, scale=0.001)
+    new[0, 0] = np.inf
+    trees = [{"m.safetensors": safetensors({"w": ("bf16", (400, 300), bf16(values))})} for values in (old, new)]
+    assert round_trip(tmp_path, *trees, find=find_factors)[0] == {"w": "sub"}
+    new[0, 0] = 0
+    trees[1] = {"m.safetensors": safetensors({"w": ("bf16", (400, 300), bf16(new))})}
+    assert round_trip(tmp_path / "finite", *trees, find=find_factors)[0] == {"w": "sub"}
 
 
 def test_an_adapter_that_does_not_fit_is_refused(tmp_path: Path) -> None:

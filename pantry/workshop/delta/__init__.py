@@ -3,7 +3,9 @@
 - `elements`: number formats; `codec`: one block of numbers against a prediction, as few bytes.
 - `layout`: where the tensors lie in a file, with one reader per format (`_safetensors`, `_gguf`, `_torch`);
   `sources`: a base or target, one file or a folder.
-- `plan`: how each tensor is stored; `adapter`, `predict`: what the prediction is made of (casts, LoRA).
-- `payload`: the file that holds the blocks and their index; `make` writes a delta, `apply` rebuilds from one.
+- `plan`: how each tensor is stored; `predict`: what it is predicted from (the base, a cast, a LoRA); `adapter`: a
+  LoRA's matrices as published; `lowrank`: finds them where they were not; `stretch`: bytes that are no tensor.
+- `payload`: the file that holds the blocks and their index; `folder`: payload and manifest together; `make` writes a
+  delta, `match` recognises its base, `apply` rebuilds from it.
 - `chain`: deltas on deltas; `inspect`: what a delta says of itself.
 """
