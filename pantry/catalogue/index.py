@@ -21,8 +21,10 @@ from pantry.catalogue.tags import YearTag
 from pantry.core.errors import BadFileError
 from pantry.core.files import TEMPORARY_PREFIX
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the tables below or the meaning of a column change."""
+MAPPED = 2**30
+"""Bytes of the index that may be mapped into memory: scans then copy nothing."""
 MAX_TAGS = 62  # bits of one SQLite integer
 
 _TABLES = """
@@ -32,10 +34,10 @@ CREATE TABLE alias (name TEXT, kind TEXT, id TEXT, PRIMARY KEY (name, kind)) WIT
 CREATE TABLE chain (n INTEGER PRIMARY KEY, links TEXT NOT NULL, multimodal INTEGER NOT NULL);
 CREATE TABLE tag (name TEXT PRIMARY KEY, bit INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE model (
-    n INTEGER PRIMARY KEY, id TEXT NOT NULL, family TEXT NOT NULL, year INTEGER NOT NULL, level INTEGER NOT NULL,
-    tags INTEGER NOT NULL, context INTEGER, parameters INTEGER, active INTEGER, memory INTEGER, download INTEGER,
-    released INTEGER NOT NULL, remote INTEGER NOT NULL, obtainable INTEGER NOT NULL, chain INTEGER NOT NULL,
-    alignment TEXT NOT NULL, inputs TEXT NOT NULL, shortlist INTEGER NOT NULL, general REAL NOT NULL
+    n INTEGER PRIMARY KEY, obtainable INTEGER NOT NULL, year INTEGER NOT NULL, level INTEGER NOT NULL,
+    tags INTEGER NOT NULL, context INTEGER, memory INTEGER, chain INTEGER NOT NULL, parameters INTEGER, active INTEGER,
+    download INTEGER, remote INTEGER NOT NULL, shortlist INTEGER NOT NULL, general REAL NOT NULL,
+    released INTEGER NOT NULL, id TEXT NOT NULL, family TEXT NOT NULL, alignment TEXT NOT NULL, inputs TEXT NOT NULL
 );
 CREATE TABLE capability (name TEXT, score REAL, model INTEGER, PRIMARY KEY (name, model)) WITHOUT ROWID;
 CREATE VIRTUAL TABLE words USING fts5(
@@ -72,7 +74,9 @@ def open_index(file: Path, mark: str) -> sqlite3.Connection | None:
 
 
 def _read_only(file: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+    connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+    connection.execute(f"PRAGMA mmap_size = {MAPPED}")
+    return connection
 
 
 def build_index(file: Path | None, mark: str, loaded: Sequence[Loaded]) -> sqlite3.Connection:
@@ -198,10 +202,11 @@ def _row(n: int, model: ModelEntry, bits: dict[str, int], chain: int) -> tuple[o
     best = max(years, key=lambda year: (year.level, year.year), default=None)
     mask = sum(1 << bits[tag] for tag in set(model.tags) if tag in bits)
     return (
-        n, model.id, model.family, best.year if best else 0, best.level if best else -1, mask, model.context,
-        model.parameters, model.active_parameters, memory_size(model), download_size(model),
-        int((model.released or "0").replace("-", "").ljust(8, "0")), model.remote, is_obtainable(model), chain,
-        model.alignment, " ".join(model.inputs), model.shortlist, model.capabilities.get("general", -1),
+        n, is_obtainable(model), best.year if best else 0, best.level if best else -1, mask, model.context,
+        memory_size(model), chain, model.parameters, model.active_parameters, download_size(model), model.remote,
+        model.shortlist, model.capabilities.get("general", -1),
+        int((model.released or "0").replace("-", "").ljust(8, "0")), model.id, model.family, model.alignment,
+        " ".join(model.inputs),
     )  # fmt: skip
 
 

@@ -35,6 +35,8 @@ class Catalogue:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
         self._judged: dict[tuple[Use, Circumstances], dict[int, str]] = {}
+        self._bases: dict[str, ModelEntry | None] = {}
+        self._data: dict[str, Dataset | None] = {}
 
     @classmethod
     def open(cls, paths: Paths | None = None) -> Catalogue:
@@ -141,7 +143,17 @@ class Catalogue:
 
     def chain(self, model: ModelEntry) -> Chain:
         """The licences that bind `model`: weights, bases, data."""
-        return chain_of(model, self.find_model, self.find_dataset)
+        return chain_of(model, self._base, self._dataset)
+
+    def _base(self, id: str) -> ModelEntry | None:
+        if id not in self._bases:
+            self._bases[id] = self._content("model", id, ModelEntry)
+        return self._bases[id]
+
+    def _dataset(self, id: str) -> Dataset | None:
+        if id not in self._data:
+            self._data[id] = self._content("dataset", id, Dataset)
+        return self._data[id]
 
     def judge(self, model: ModelEntry, use: Use, circumstances: Circumstances) -> Answer:
         """Whether `model` may be used so."""

@@ -8,8 +8,9 @@ satisfied by a tag of the same or a later year and the same or a higher class; s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pantry.core.errors import UsageError, did_you_mean
 
@@ -30,11 +31,10 @@ class YearTag:
     year: int
     level: int
 
-    @classmethod
-    def parse(cls, text: str) -> YearTag | None:
+    @staticmethod
+    def parse(text: str) -> YearTag | None:
         """The year tag in `text`, or None when it is another kind of tag."""
-        match = _YEAR_TAG.fullmatch(text)
-        return cls(int(match[1]), CLASSES.index(match[2])) if match else None
+        return _parse(text)
 
     def satisfies(self, wanted: YearTag) -> bool:
         return self.year >= wanted.year and self.level >= wanted.level
@@ -43,11 +43,17 @@ class YearTag:
         return f"{self.year}_{CLASSES[self.level]}"
 
 
-def satisfied(wanted: str, held: Iterable[str]) -> bool:
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> YearTag | None:
+    match = _YEAR_TAG.fullmatch(text)
+    return YearTag(int(match[1]), CLASSES.index(match[2])) if match else None
+
+
+def satisfied(wanted: str, held: Collection[str]) -> bool:
     """Whether a model with the tags `held` satisfies the tag `wanted`."""
     year = YearTag.parse(wanted)
     if year is None:
-        return wanted in set(held)
+        return wanted in held
     return any((mine := YearTag.parse(tag)) is not None and mine.satisfies(year) for tag in held)
 
 

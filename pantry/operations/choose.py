@@ -12,7 +12,7 @@ from pantry.catalogue.query import Order, Query
 from pantry.catalogue.rights import Answer, parse_use
 from pantry.catalogue.schema import ModelEntry, Use
 from pantry.client.connection import ServiceConnection
-from pantry.core.errors import ModelNotFoundError, ServiceUnavailableError
+from pantry.core.errors import ServiceUnavailableError
 from pantry.core.paths import Paths, find_paths
 from pantry.core.refs import Digest
 from pantry.operations.fit import EFFICIENCY, entry_speed, weights_for_speed
@@ -30,14 +30,16 @@ from pantry.selection import (
     Request,
     Surroundings,
     Vocabulary,
-    lacks,
+    check,
+    meets,
     parse_needs,
     parse_preferences,
+    settle,
 )
 from pantry.selection import choose as choose_among
 from pantry.store.models import InstalledModel, Store
 
-_MARGIN = 8
+_MARGIN = 4
 """Catalogue models asked for beyond the runners-up, for those that are installed already or that the policy refuses."""
 
 
@@ -59,6 +61,7 @@ class Selector:
         self.bandwidth = bandwidth
         self._entries: dict[str, ModelEntry | None] = {}
         self._made: dict[tuple[str, str, tuple[Use, ...]], Candidate] = {}
+        self._measured: dict[tuple[str, str, tuple[Use, ...]], tuple[Evidence, Candidate]] = {}
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -86,13 +89,17 @@ class Selector:
         here = [self._candidate(model, uses, str(model.name) in loaded, found.get(model.digest)) for model in installed]
         if request.mode != "requirements_download":
             return choose_among(request, here, self.vocabulary)
+        checked = check(request, here, self.vocabulary)
+        eligible = sum(not each.faults for each in checked)
+        if eligible > RUNNERS_UP and request.model is None:  # whatever is not here comes after all of these
+            return settle(request, checked, self.vocabulary)
         there = self._available(request, uses, {candidate.name for candidate in here})
-        try:
-            full = len(there) >= RUNNERS_UP + _MARGIN
-            return choose_among(request, [*here, *there], self.vocabulary, Surroundings(open_ended=full))
-        except ModelNotFoundError:
+        around = Surroundings(open_ended=len(there) >= RUNNERS_UP + _MARGIN)
+        checked += check(request, there, self.vocabulary)
+        if all(each.faults for each in checked):
             around, nearest = self._surroundings(request, uses)
-            return choose_among(request, [*here, *nearest], self.vocabulary, around)
+            checked = checked[: len(here)] + check(request, nearest, self.vocabulary)
+        return settle(request, checked, self.vocabulary, around)
 
     def _candidate(
         self, model: InstalledModel, uses: tuple[Use, ...], is_loaded: bool, evidence: Evidence | None
@@ -101,20 +108,21 @@ class Selector:
         base = self._made.get(key)
         if base is None:
             base = self._made[key] = self._make(model, uses)
-        if not is_loaded and evidence is None:
-            return base
-        changes = {"state": "loaded"} if is_loaded else {}
-        if evidence is None:
-            return replace(base, **changes)  # type: ignore[arg-type]
-        speed = evidence.speed if evidence.speed is not None else base.speed
+        if evidence is not None:
+            kept = self._measured.get(key)
+            if kept is None or kept[0] is not evidence:
+                kept = self._measured[key] = (evidence, self._with_evidence(base, model, evidence))
+            base = kept[1]
+        return replace(base, state="loaded") if is_loaded else base
+
+    def _with_evidence(self, base: Candidate, model: InstalledModel, evidence: Evidence) -> Candidate:
         decision = base.decision
         if self.policy.minimum_evidence:
             decision = decide(self.policy, self._subject(model, evidence), "select")
         return replace(
             base,
-            state="loaded" if is_loaded else base.state,
             measured=evidence.scores,
-            speed=speed,
+            speed=evidence.speed if evidence.speed is not None else base.speed,
             speed_measured=evidence.speed is not None,
             decision=decision,
         )
@@ -192,7 +200,7 @@ class Selector:
         nearest = [self._from_entry(model, uses) for model in self.catalogue.nearest(query, _orders(request), 1)]
         for need in request.needs:
             for candidate in nearest:  # counted among the candidates already
-                counts[need.label] -= lacks(candidate, need, self.vocabulary) is not None
+                counts[need.label] -= not meets(candidate, need, self.vocabulary)
         return Surroundings(total - len(nearest), counts), nearest
 
     def _from_entry(self, model: ModelEntry, uses: Iterable[Use]) -> Candidate:

@@ -5,8 +5,8 @@ installed before available), then the preferences in the order they are stated, 
 tie breaks. What was measured on this machine outranks what a tag or a maker declares.
 """
 
-from pantry.selection.candidate import Candidate, Measurement, State, lacks
-from pantry.selection.choosing import RUNNERS_UP, Choice, RunnerUp, Surroundings, choose
+from pantry.selection.candidate import Candidate, Measurement, State, lacks, meets
+from pantry.selection.choosing import RUNNERS_UP, Checked, Choice, RunnerUp, Surroundings, check, choose, settle
 from pantry.selection.request import (
     AUTO,
     KNOWN_CAPABILITIES,
@@ -29,6 +29,7 @@ __all__ = [
     "PREFERENCES",
     "RUNNERS_UP",
     "Candidate",
+    "Checked",
     "Choice",
     "Fallback",
     "Measurement",
@@ -38,10 +39,13 @@ __all__ = [
     "State",
     "Surroundings",
     "Vocabulary",
+    "check",
     "choose",
     "lacks",
+    "meets",
     "parse_auto",
     "parse_mode",
     "parse_needs",
     "parse_preferences",
+    "settle",
 ]

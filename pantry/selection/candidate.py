@@ -58,63 +58,79 @@ class Candidate:
         return (declared, False) if declared >= 0 else (None, False)
 
 
+def meets(candidate: Candidate, need: Need, vocabulary: Vocabulary) -> bool:
+    """Whether `candidate` meets `need`. Unknown never meets a requirement; what was measured outranks a tag."""
+    if need.kind == "tag":
+        floor = vocabulary.floors.get(need.name)
+        measured = candidate.measured.get(floor[0]) if floor else None
+        if floor and measured is not None:
+            return measured.score >= floor[1]
+        return satisfied(need.name, candidate.tags)
+    if need.kind == "capability":
+        score, _ = candidate.score(need.name)
+        return score is not None and score >= (need.at_least or 0)
+    if need.kind == "licence":
+        answer = candidate.answers.get(parse_use(need.name))
+        return answer is not None and answer.verdict in ("allowed", "conditional")
+    if need.kind == "family":
+        return candidate.family == need.name
+    if need.kind == "reads":
+        return need.name in candidate.reads
+    if need.kind == "local":
+        return not candidate.remote
+    value = _amount(candidate, need)
+    if value is None or (need.at_least is not None and value < need.at_least):
+        return False
+    return need.at_most is None or value <= need.at_most
+
+
 def lacks(candidate: Candidate, need: Need, vocabulary: Vocabulary) -> str | None:
-    """What `candidate` lacks to meet `need`, in words; None when it meets it. Unknown never meets a requirement."""
+    """What `candidate` lacks to meet `need`, in words; None when it meets it."""
+    if meets(candidate, need, vocabulary):
+        return None
     if need.kind == "tag":
         return _lacks_tag(candidate, need.name, vocabulary)
     if need.kind == "capability":
         score, measured = candidate.score(need.name)
         if score is None:
             return f"{need.name} is not rated, wanted {need.at_least:g}"
-        how = "measured" if measured else "declared"
-        return None if score >= (need.at_least or 0) else f"{need.name} {score:g} ({how}), wanted {need.at_least:g}"
+        return f"{need.name} {score:g} ({'measured' if measured else 'declared'}), wanted {need.at_least:g}"
     if need.kind == "licence":
         answer = candidate.answers.get(parse_use(need.name))
-        if answer is not None and answer.verdict in ("allowed", "conditional"):
-            return None
         return f"{need.name} use is {answer.words if answer else 'unknown'}"
     if need.kind == "family":
-        return None if candidate.family == need.name else f"family {candidate.family or 'unknown'}, wanted {need.name}"
+        return f"family {candidate.family or 'unknown'}, wanted {need.name}"
     if need.kind == "reads":
-        return None if need.name in candidate.reads else f"does not read {need.name}"
+        return f"does not read {need.name}"
     if need.kind == "local":
-        return "runs at a provider" if candidate.remote else None
-    return _lacks_amount(candidate, need)
+        return "runs at a provider"
+    words = {"ram": "memory", "params": "size"}.get(need.kind, need.kind)
+    value = _amount(candidate, need)
+    if value is None:
+        return f"{words} is not known, wanted {need.label}"
+    shown = format_bytes(value) if need.kind in ("ram", "download") else f"{value:.15g}"
+    return f"{words} {shown}, wanted {need.label}"
 
 
-def _lacks_tag(candidate: Candidate, tag: str, vocabulary: Vocabulary) -> str | None:
+def _amount(candidate: Candidate, need: Need) -> float | None:
+    """The candidate's figure that `need` limits; what runs elsewhere or is here already takes nothing."""
+    if need.kind == "context":
+        return candidate.context
+    if need.kind == "params":
+        return candidate.parameters
+    if need.kind == "speed":
+        return candidate.speed
+    if candidate.remote:
+        return 0
+    if need.kind == "ram":
+        return candidate.memory
+    return candidate.download if candidate.state == "available" else 0
+
+
+def _lacks_tag(candidate: Candidate, tag: str, vocabulary: Vocabulary) -> str:
     floor = vocabulary.floors.get(tag)
-    if floor is not None:
-        capability, least = floor
-        measured = candidate.measured.get(capability)
-        if measured is not None:
-            if measured.score >= least:
-                return None
-            return f"tag {tag} does not hold: {capability} was measured at {measured.score:g}"
-    if satisfied(tag, candidate.tags):
-        return None
+    measured = candidate.measured.get(floor[0]) if floor else None
+    if floor and measured is not None:
+        return f"tag {tag} does not hold: {floor[0]} was measured at {measured.score:g}"
     mine = [held for held in candidate.tags if YearTag.parse(held)] if YearTag.parse(tag) else []
     return f"tag {tag}" + (f" (has {max(mine)})" if mine else "")
-
-
-def _lacks_amount(candidate: Candidate, need: Need) -> str | None:
-    values: dict[str, float | None] = {
-        "context": candidate.context,
-        "params": candidate.parameters,
-        "speed": candidate.speed,
-        "ram": candidate.memory,
-        "download": 0 if candidate.state != "available" else candidate.download,
-    }
-    words = {"context": "context", "params": "size", "speed": "speed", "ram": "memory", "download": "download"}[
-        need.kind
-    ]
-    value = 0.0 if candidate.remote and need.kind in ("ram", "download") else values[need.kind]
-    wanted = need.label
-    if value is None:
-        return f"{words} is not known, wanted {wanted}"
-    shown = format_bytes(value) if need.kind in ("ram", "download") else f"{value:.15g}"
-    if need.at_least is not None and value < need.at_least:
-        return f"{words} {shown}, wanted {wanted}"
-    if need.at_most is not None and value > need.at_most:
-        return f"{words} {shown}, wanted {wanted}"
-    return None

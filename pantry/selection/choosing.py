@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import heapq
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pantry.catalogue.rights import parse_use
 from pantry.core.errors import ModelNotFoundError, UsageError, did_you_mean
-from pantry.selection.candidate import Candidate, State, lacks
+from pantry.selection.candidate import Candidate, State, lacks, meets
 from pantry.selection.ranking import behind, sorting_key
 from pantry.selection.request import Fallback, Need, Request, Vocabulary
 
@@ -41,6 +42,8 @@ class Choice:
     action: Literal["use", "load", "download"]
     reason: str
     runners_up: tuple[RunnerUp, ...]
+    others: int = 0
+    """Other candidates that meet everything."""
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -67,6 +70,31 @@ class Surroundings:
     """More models meet everything than were handed over."""
 
 
+@dataclass(frozen=True)
+class Checked:
+    """A candidate, the requirements it misses, and whether the policy keeps it out."""
+
+    candidate: Candidate
+    missed: tuple[Need, ...]
+    refused: bool
+
+    @property
+    def faults(self) -> int:
+        return len(self.missed) + self.refused
+
+
+def check(request: Request, candidates: Iterable[Candidate], vocabulary: Vocabulary) -> list[Checked]:
+    """Hold candidates in the states that the mode allows against the requirements and the policy."""
+    states = _ALLOWED_STATES[request.mode]
+    found = []
+    for candidate in candidates:
+        if candidate.state in states:
+            missed = tuple(need for need in request.needs if not meets(candidate, need, vocabulary))
+            refused = candidate.decision is not None and not candidate.decision.allowed
+            found.append(Checked(candidate, missed, refused))
+    return found
+
+
 def choose(
     request: Request,
     candidates: Iterable[Candidate],
@@ -81,24 +109,31 @@ def choose(
     everyone = list(candidates)
     if request.mode in _NAMED_ONLY:
         return _choose_named(request, everyone, vocabulary)
-    states = _ALLOWED_STATES[request.mode]
-    checked = [
-        (candidate, _faults(candidate, request.needs, vocabulary))
-        for candidate in everyone
-        if candidate.state in states
-    ]
-    eligible = [candidate for candidate, faults in checked if not faults]
+    checked = check(request, everyone, vocabulary)
+    if not checked and not surroundings.total:
+        raise _empty(request, bool(everyone))
+    return settle(request, checked, vocabulary, surroundings)
+
+
+def settle(
+    request: Request,
+    checked: list[Checked],
+    vocabulary: Vocabulary,
+    surroundings: Surroundings = Surroundings(),
+) -> Choice:
+    """The choice among candidates that were checked. Raises ModelNotFoundError when none is without fault."""
+    eligible = [each.candidate for each in checked if not each.faults]
     if not eligible:
-        raise _nobody(request, everyone, checked, vocabulary, surroundings)
+        raise _nobody(request, checked, vocabulary, surroundings)
     key = sorting_key(request)
-    eligible.sort(key=key)
-    best = next((each for each in eligible if each.name == request.model), eligible[0])
-    others = [candidate for candidate in eligible if candidate is not best]
-    losers = [RunnerUp(each.name, each.state, behind(each, best, request)) for each in others[:RUNNERS_UP]]
-    if len(losers) < RUNNERS_UP:
-        missed = sorted(((c, f) for c, f in checked if f), key=lambda pair: (len(pair[1]), key(pair[0])))
-        losers += [RunnerUp(c.name, c.state, tuple(f)) for c, f in missed[: RUNNERS_UP - len(losers)]]
-    return _choice(best, request, tuple(losers), len(others), surroundings.open_ended)
+    first = heapq.nsmallest(RUNNERS_UP + 1, eligible, key=key)
+    best = next((each for each in eligible if each.name == request.model), first[0])
+    others = [candidate for candidate in first if candidate is not best][:RUNNERS_UP]
+    losers = [RunnerUp(each.name, each.state, behind(each, best, request)) for each in others]
+    missed = [each for each in checked if each.faults] if len(losers) < RUNNERS_UP else []
+    nearest = heapq.nsmallest(RUNNERS_UP - len(losers), missed, key=lambda each: (each.faults, key(each.candidate)))
+    losers += [RunnerUp(each.candidate.name, each.candidate.state, _words(each, vocabulary)) for each in nearest]
+    return _choice(best, request, tuple(losers), len(eligible) - 1, surroundings.open_ended)
 
 
 def _choose_named(request: Request, everyone: list[Candidate], vocabulary: Vocabulary) -> Choice:
@@ -115,8 +150,9 @@ def _choose_named(request: Request, everyone: list[Candidate], vocabulary: Vocab
         if named:
             hint = f"It can be downloaded: pantry pull {request.model}"
         raise ModelNotFoundError(f"The model {request.model!r} is not installed.", hint=hint)
-    faults = _faults(here[0], request.needs, vocabulary)
-    if faults:
+    (checked,) = check(request, here[:1], vocabulary)
+    if checked.faults:
+        faults = _words(checked, vocabulary)
         raise ModelNotFoundError(
             f"The model {request.model!r} does not meet the requirements: {'; '.join(faults)}.",
             hint="Drop the requirement, or let another model be chosen with the mode requirements_load.",
@@ -124,12 +160,14 @@ def _choose_named(request: Request, everyone: list[Candidate], vocabulary: Vocab
     return _choice(here[0], request, (), 0)
 
 
-def _faults(candidate: Candidate, needs: Sequence[Need], vocabulary: Vocabulary) -> list[str]:
-    faults = [text for need in needs if (text := lacks(candidate, need, vocabulary)) is not None]
-    if candidate.decision is not None and not candidate.decision.allowed:
+def _words(checked: Checked, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """All that a candidate lacks."""
+    candidate = checked.candidate
+    words = [lacks(candidate, need, vocabulary) or "" for need in checked.missed]
+    if checked.refused and candidate.decision is not None:
         reasons = [each.text for each in candidate.decision.findings if each.state in ("refuse", "ask")]
-        faults.append(f"{candidate.decision.verdict} by the policy: {'; '.join(reasons)}")
-    return faults
+        words.append(f"{candidate.decision.verdict} by the policy: {'; '.join(reasons)}")
+    return tuple(words)
 
 
 def _choice(
@@ -152,7 +190,7 @@ def _choice(
         words = f"{others}{' or more' if open_ended else ''} other model{'s' if others > 1 else ''} would also do"
         reason += f" {words}; it comes first by {_order_words(request)}."
     warnings = best.decision.warnings if best.decision else ()
-    return Choice(best.name, best.state, action, reason, losers, warnings)
+    return Choice(best.name, best.state, action, reason, losers, others, warnings)
 
 
 def _order_words(request: Request) -> str:
@@ -177,35 +215,32 @@ def _met(candidate: Candidate, need: Need) -> str:
     return need.label
 
 
+def _empty(request: Request, has_others: bool) -> ModelNotFoundError:
+    hint = "Let an installed model be loaded with the mode requirements_load." if has_others else None
+    words = {"requirements": "No model is loaded.", "requirements_load": "No model is installed."}
+    return ModelNotFoundError(words.get(request.mode, "There is no model to choose from."), hint=hint)
+
+
 def _nobody(
-    request: Request,
-    everyone: list[Candidate],
-    checked: list[tuple[Candidate, list[str]]],
-    vocabulary: Vocabulary,
-    around: Surroundings,
+    request: Request, checked: list[Checked], vocabulary: Vocabulary, around: Surroundings
 ) -> ModelNotFoundError:
     total = len(checked) + around.total
-    if not total:
-        waiting = len(everyone)
-        hint = "Let an installed model be loaded with the mode requirements_load." if waiting else None
-        words = {"requirements": "No model is loaded.", "requirements_load": "No model is installed."}
-        return ModelNotFoundError(words.get(request.mode, "There is no model to choose from."), hint=hint)
     counts = {need.label: around.excluded.get(need.label, 0) for need in request.needs}
-    refused = around.excluded.get("policy", 0)
-    for candidate, _ in checked:
-        refused += candidate.decision is not None and not candidate.decision.allowed
-        for need in request.needs:
-            counts[need.label] += lacks(candidate, need, vocabulary) is not None
-    shares = [
-        f"{label} excluded {count}" for label, count in sorted(counts.items(), key=lambda pair: -pair[1]) if count
-    ]
+    for need in (need for each in checked for need in each.missed):
+        counts[need.label] += 1
+    refused = around.excluded.get("policy", 0) + sum(each.refused for each in checked)
+    ordered = sorted(counts.items(), key=lambda pair: -pair[1])
+    shares = [f"{label} excluded {count}" for label, count in ordered if count]
     if refused:
         shares.append(f"the policy excluded {refused}")
-    nearest = min(checked, key=lambda pair: (len(pair[1]), sorting_key(request)(pair[0])), default=None)
-    near = f" Nearest: {nearest[0].name} ({nearest[0].state}): {'; '.join(nearest[1])}." if nearest else ""
-    plural = "s" if total > 1 else ""
+    key = sorting_key(request)
+    nearest = min(checked, key=lambda each: (each.faults, key(each.candidate)), default=None)
+    near = ""
+    if nearest is not None:
+        candidate = nearest.candidate
+        near = f" Nearest: {candidate.name} ({candidate.state}): {'; '.join(_words(nearest, vocabulary))}."
     return ModelNotFoundError(
-        f"No model meets all requirements. Of {total} model{plural}, {', '.join(shares)}.{near}",
+        f"No model meets all requirements. Of {total} model{'s' if total > 1 else ''}, {', '.join(shares)}.{near}",
         hint="Loosen the requirement that excludes most" + _wider(request.mode),
     )
 
