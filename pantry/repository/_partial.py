@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pantry.core.errors import StorageError
-from pantry.core.files import storage_errors, write_atomically
+from pantry.core.files import TEMPORARY_PREFIX, storage_errors, write_atomically
 from pantry.core.units import format_bytes
 from pantry.repository.locks import is_locked
 
@@ -25,6 +26,9 @@ CHUNK = 16 << 20
 """Bytes between two places where connections may meet."""
 SPARE_SPACE = 64_000_000  # bytes left free on the disk
 READ = 1 << 20
+UNBOX_PREFIX = "unbox-"
+"""Folders with this prefix hold the files of a flatpack on their way into the store."""
+_OURS = (".part", ".json", ".lock", ".memory")
 
 
 @dataclass
@@ -52,6 +56,8 @@ class Partial:
                 os.ftruncate(partial.descriptor, length)
             except BaseException:
                 partial.close()
+                if not partial.resumed:
+                    path.unlink()
                 raise
         return partial
 
@@ -138,14 +144,20 @@ def clean_partials(folder: Path, older_than: float) -> int:
         return 0
     freed, limit = 0, time.time() - older_than
     for file in folder.iterdir():
-        if file.suffix not in (".part", ".json", ".lock") and not file.name.startswith(".tmp-"):
-            continue
         with contextlib.suppress(FileNotFoundError):
-            found = file.stat(follow_symlinks=False)
-            if found.st_mtime < limit and not is_locked(file.with_suffix(".lock")):
-                freed += found.st_blocks * 512
+            if file.stat(follow_symlinks=False).st_mtime >= limit:
+                continue
+            if file.is_dir() and file.name.startswith((TEMPORARY_PREFIX, UNBOX_PREFIX)):
+                freed += sum(item.lstat().st_blocks * 512 for item in file.rglob("*"))
+                shutil.rmtree(file, ignore_errors=True)
+            elif (file.suffix in _OURS or file.name.startswith(TEMPORARY_PREFIX)) and not _is_held(file):
+                freed += file.lstat().st_blocks * 512
                 file.unlink()
     return freed
+
+
+def _is_held(file: Path) -> bool:
+    return is_locked(file.with_suffix(".lock"))
 
 
 class Plan:

@@ -23,26 +23,12 @@ from pantry.core.refs import Digest
 from pantry.flatpack.names import check_path
 from pantry.repository.entry import Entry, Snapshot, parse_custom
 from pantry.repository.locks import locked
+from pantry.repository.roots import check_root
 from pantry.repository.source import Place
 
 MAX_TARGETS = 256 << 20  # bytes of targets metadata: about 500,000 entries
 MAX_SNAPSHOT = 2 << 20
 ROLES = ("root", "timestamp", "snapshot", "targets")
-
-
-def check_root(content: bytes, where: str) -> int:
-    """The version of a root file that is signed by its own keys. Raises BadFileError otherwise."""
-    try:
-        root = Metadata[Root].from_bytes(content)
-        if not isinstance(root.signed, Root):
-            raise BadFileError(f"{where} is TUF metadata of the role {root.signed.type!r}; expected is 'root'.")
-        root.verify_delegate("root", root)
-    except (exceptions.RepositoryError, ValueError, RecursionError) as error:
-        raise BadFileError(
-            f"{where} is no TUF root that is signed by its own keys: {error}.",
-            hint="Get root.json from whoever runs the repository, by a way you trust.",
-        ) from None
-    return int(root.signed.version)
 
 
 def refresh(place: Place, base_url: str, reader: FetcherInterface, waiting: Callable[[], None] | None) -> Snapshot:

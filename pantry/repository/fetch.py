@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import random
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +26,7 @@ from pantry.core.files import storage_errors
 from pantry.core.refs import Digest
 from pantry.core.units import format_bytes
 from pantry.repository._http import Interrupted, Response, open_response
-from pantry.repository._partial import CHUNK, Partial, Plan, check_space, clean_partials
+from pantry.repository._partial import CHUNK, UNBOX_PREFIX, Partial, Plan, check_space, clean_partials
 from pantry.repository.address import Address
 from pantry.repository.limits import Bandwidth, Limits
 from pantry.repository.locks import locked
@@ -108,6 +109,16 @@ class Fetcher:
                 yield path
             finally:
                 self._drop(path)
+
+    @contextlib.contextmanager
+    def folder_for(self, digest: Digest) -> Iterator[Path]:
+        """A folder name, free to be made, for files on their way into the store; it is gone at the end."""
+        folder = self.folder / f"{UNBOX_PREFIX}{digest.hex}"
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def learn_length(self, wanted: Wanted) -> Wanted:
         """`wanted` with the length that the server tells. Raises DownloadError when it tells none or too much."""

@@ -79,8 +79,8 @@ class Index:
 
     def states(self) -> dict[str, State]:
         """The repositories that were looked at, by name."""
-        sql = """SELECT *, (SELECT count(*) FROM repository_entries WHERE repository = repository_states.name) AS entries
-            FROM repository_states"""
+        count = "(SELECT count(*) FROM repository_entries WHERE repository = repository_states.name)"
+        sql = f"SELECT *, {count} AS entries FROM repository_states"  # noqa: S608
         columns = ("name", "root_version", "version", "expires", "refreshed_at", "entries")
         return {row["name"]: State(*(row[column] for column in columns)) for row in self._db.rows(sql)}
 

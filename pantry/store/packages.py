@@ -99,8 +99,8 @@ class Packages:
             if model is not None:
                 digest = next(file.staged.digest for file in files if file.path == model.path)
                 self._check_name(model.name, new.name, digest)
-            for file in files:
-                self._store.blobs.adopt(file.staged)
+            for staged in {file.staged.file: file.staged for file in files}.values():
+                self._store.blobs.adopt(staged)
             id = self._write(new, files)
             if model is not None:
                 self._write_model(model, id, digest, new.source)

@@ -43,6 +43,8 @@ class FileServer:
     requests: list[tuple[str, str | None]] = field(default_factory=list)
     sent: int = 0
     authorised: list[str | None] = field(default_factory=list)
+    answers: dict[str, tuple[int, dict[str, str], bytes]] = field(default_factory=dict)
+    """Fixed answers by path, before files are looked for."""
     server: Any = None
 
     @property
@@ -84,6 +86,13 @@ def _handler(owner: FileServer) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Location", faults.redirect)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
+                return
+            if (fixed := owner.answers.get(self.path.partition("?")[0])) is not None:
+                self.send_response(fixed[0])
+                for name, content in {**fixed[1], "Content-Length": str(len(fixed[2]))}.items():
+                    self.send_header(name, content)
+                self.end_headers()
+                self.wfile.write(fixed[2])
                 return
             if faults.drip_head:
                 for byte in b"HTTP/1.1 200 OK\r\nX-Long: " + b"a" * 100_000:

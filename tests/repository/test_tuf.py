@@ -26,11 +26,11 @@ from pantry.core.errors import (
 from pantry.flatpack.archive import Reader
 from pantry.flatpack.keys import new_key
 from pantry.repository._roles import Lifetimes
-from pantry.repository._tuf import check_root
 from pantry.repository.entry import Entry, Snapshot
 from pantry.repository.fetch import Fetcher
 from pantry.repository.limits import Limits
 from pantry.repository.publish import create, key_ids, publish, rotate, tuf_key_id, yank
+from pantry.repository.roots import check_root
 from pantry.repository.source import KINDS, Place, open_repository
 from tests.repository.flatpacks import Published, make_flatpack
 from tests.repository.servers import Faults, FileServer, serving

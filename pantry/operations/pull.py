@@ -1,0 +1,258 @@
+"""Pulling: from what the user names to something installed, each step said aloud; and mending what was damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pantry.core.errors import NotFoundError, PantryError, PolicyRefusedError, UsageError, did_you_mean
+from pantry.core.paths import Paths
+from pantry.core.refs import Digest, ModelName
+from pantry.core.settings import Settings, load_settings
+from pantry.core.units import format_bytes
+from pantry.flatpack.archive import Reader
+from pantry.operations.admission import Candidate, admit
+from pantry.operations.install import Arrival, Say, install_flatpack, local_name
+from pantry.operations.repositories import entries_named, fetcher_of, opened, refresh_repository
+from pantry.repository.configured import Repositories
+from pantry.repository.entry import Entry
+from pantry.repository.fetch import Progress, Wanted
+from pantry.repository.index import newest
+from pantry.repository.locks import locked
+from pantry.repository.refs import FileRef, HubRef, NamedRef, UrlRef, parse_ref
+from pantry.store.models import Store
+from pantry.store.packages import Package, Packages
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user may add. `repository` restricts where to look; `pickle` lets pickled weights in this once."""
+
+    name: ModelName | None = None
+    repository: str | None = None
+    pickle: bool = False
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """The outcome. `model` is the name to run it by; None for what is no model an engine can run."""
+
+    package: Package
+    model: ModelName | None
+    up_to_date: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One pull under way: where, how, and whom to tell."""
+
+    paths: Paths
+    settings: Settings
+    options: Options
+    say: Say
+    progress: Progress | None
+
+
+def pull(
+    paths: Paths,
+    text: str,
+    options: Options | None = None,
+    say: Say | None = None,
+    progress: Progress | None = None,
+) -> Pulled:
+    """Fetch, verify and install what `text` names; what is here and whole already is left as it is.
+
+    Two pulls of one thing at once are one download. Raises UsageError (not a reference, or offline), NotFoundError,
+    VerificationError, PolicyRefusedError, DownloadError, ConflictError, StorageError.
+    """
+    ref = parse_ref(text)
+    job = Job(paths, load_settings(paths), options or Options(), say or (lambda step, words: None), progress)
+    if isinstance(ref, NamedRef):
+        return _pull_named(job, ref)
+    if isinstance(ref, FileRef):
+        return _pull_file(job, ref)
+    if isinstance(ref, UrlRef):
+        return _pull_url(job, ref)
+    return _pull_hub(job, ref)
+
+
+def _pull_named(job: Job, ref: NamedRef) -> Pulled:
+    entry = _resolve(job, ref)
+    job.say("resolving", f"{ref} is {entry.name} {entry.version} of {entry.repository}, {format_bytes(entry.length)}")
+    if entry.facts.yanked is not None:
+        job.say("resolving", f"this version was taken back by its publisher: {entry.facts.yanked or 'no reason given'}")
+    name = job.options.name or local_name(entry.name, (ref.version or "latest").lower())
+    return _once(job, entry.digest, lambda: _installed(job, entry, name), lambda: _fetch(job, entry, name))
+
+
+def _resolve(job: Job, ref: NamedRef) -> Entry:
+    """The entry that is meant: of the first repository that has the name, the newest version or the one asked for."""
+    names = [each.name for each in Repositories(job.paths).list()]
+    if job.options.repository is not None:
+        names = [Repositories(job.paths).get(job.options.repository).name]
+    found: list[Entry] = []
+    for name in names:
+        if not job.settings.offline:
+            snapshot = refresh_repository(job.paths, name, job.settings)
+            job.say("metadata verified", f"{name}, root version {snapshot.root_version}, until {snapshot.expires[:10]}")
+        found = _named(job, ref.name, name)
+        if found:
+            break
+    if not found:
+        found = entries_named(job.paths, ref.name, job.options.repository)
+    chosen = newest(found) if ref.version is None else next((e for e in found if e.version == ref.version), None)
+    if chosen is None:
+        versions = [entry.version for entry in found if entry.facts.yanked is None]
+        otherwise = f"Versions: {', '.join(versions[:8])}." if versions else "Every version was taken back."
+        raise NotFoundError(
+            f"There is no {ref} to be pulled.", hint=did_you_mean(ref.version or "", versions, otherwise)
+        )
+    return chosen
+
+
+def _named(job: Job, name: str, repository: str) -> list[Entry]:
+    try:
+        return entries_named(job.paths, name, repository)
+    except NotFoundError:
+        return []
+
+
+def _once(job: Job, digest: Digest, here: Callable[[], Pulled | None], bring: Callable[[], Pulled]) -> Pulled:
+    """What is here already, or what is brought: by one process at a time, the others then find it here."""
+    if (found := here()) is not None:
+        return found
+    job.paths.partial.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with locked(job.paths.partial / f"pull-{digest.hex}.lock", lambda: job.say("waiting", "another pull of it runs")):
+        return here() or bring()
+
+
+def _installed(job: Job, entry: Entry, name: ModelName) -> Pulled | None:
+    """What is installed, if it is this very file and whole."""
+    with Store.open(job.paths) as store:
+        package = Packages(store).find(entry.name, entry.version)
+        if package is None or package.archive != entry.digest:
+            return None
+        return _as_found(store, package, package.contents, name)
+
+
+def _is_whole(store: Store, package: Package) -> bool:
+    try:
+        for file in Packages(store).files(package):
+            store.blobs.verified_path(file.digest)
+    except PantryError:
+        return False
+    return True
+
+
+def _has_models(store: Store, package: Package) -> bool:
+    return any(file.path.endswith(".gguf") for file in Packages(store).files(package))
+
+
+def _model_of(store: Store, package: Package, name: ModelName) -> ModelName | None:
+    """`name`, if it is a model of that package."""
+    try:
+        model = store.get(name)
+    except NotFoundError:
+        return None
+    digests = {file.digest for file in Packages(store).files(package)}
+    return name if model.digest in digests else None
+
+
+def _fetch(job: Job, entry: Entry, name: ModelName) -> Pulled:
+    if job.settings.offline:
+        raise UsageError(
+            f"{entry.name} {entry.version} is not here, and Pantry is set to work offline.",
+            hint="Unset PANTRY_OFFLINE, or offline in config.toml.",
+        )
+    licence = entry.facts.licence
+    admit(
+        job.paths,
+        Candidate(entry.name, licence.weights or licence.data or licence.code, entry.facts.family, size=entry.length),
+    )
+    job.say("downloading", f"{format_bytes(entry.length)} from {entry.repository}")
+    repository = opened(job.paths, entry.repository)
+    with repository.fetched(entry, fetcher_of(job.paths, job.settings), job.progress) as file:
+        job.say("digest verified", str(entry.digest))
+        arrival = Arrival(
+            f"{entry.repository}: {entry.name} {entry.version}", entry.digest, name, (entry.name, entry.version)
+        )
+        with Store.open(job.paths) as store:
+            package = install_flatpack(job.paths, store, file, arrival, job.say)
+            return _done(job, store, package, name)
+
+
+def _pull_file(job: Job, ref: FileRef) -> Pulled:
+    with Reader(ref.path) as reader:
+        contents, manifest = reader.statement.contents, reader.manifest
+    name = job.options.name or local_name(manifest.name)
+
+    def here() -> Pulled | None:
+        with Store.open(job.paths) as store:
+            return _as_found(store, Packages(store).find(manifest.name, manifest.version), contents, name)
+
+    def bring() -> Pulled:
+        job.say("resolving", f"{ref} is {manifest.name} {manifest.version}")
+        with Store.open(job.paths) as store:
+            arrival = Arrival(str(ref.path.absolute()), None, name)
+            return _done(job, store, install_flatpack(job.paths, store, ref.path, arrival, job.say), name)
+
+    return _once(job, contents, here, bring)
+
+
+def _pull_url(job: Job, ref: UrlRef) -> Pulled:
+    if not job.settings.url_downloads:
+        raise PolicyRefusedError(
+            "Downloads from a URL are off.",
+            hint="Allow them with url_downloads = true in config.toml, or PANTRY_URL_DOWNLOADS=1.",
+        )
+    if job.settings.offline:
+        raise UsageError("Pantry is set to work offline.", hint="Unset PANTRY_OFFLINE, or offline in config.toml.")
+    fetcher = fetcher_of(job.paths, job.settings)
+    wanted = fetcher.learn_length(Wanted(ref.url))
+    admit(job.paths, Candidate(ref.url.shown, None, size=wanted.length))
+    job.say("downloading", f"{format_bytes(wanted.length or 0)} from {ref.url.netloc}")
+    waiting: Callable[[], None] = lambda: job.say("waiting", "another pull of it runs")  # noqa: E731
+    with fetcher.fetched(wanted, job.progress, waiting) as file, Store.open(job.paths) as store:
+        with Reader(file) as reader:
+            name = job.options.name or local_name(reader.manifest.name)
+        arrival = Arrival(ref.url.shown, None, name, signed=True)
+        return _done(job, store, install_flatpack(job.paths, store, file, arrival, job.say), name)
+
+
+def _pull_hub(job: Job, ref: HubRef) -> Pulled:
+    from pantry.operations import hub
+    from pantry.repository.huggingface import look
+
+    if job.settings.offline:
+        raise UsageError("Pantry is set to work offline.", hint="Unset PANTRY_OFFLINE, or offline in config.toml.")
+    model = look(ref, pickle=job.options.pickle)
+    job.say("resolving", f"{ref} is {', '.join(file.path for file in model.files[:3])} at commit {model.commit[:12]}")
+    name = job.options.name or hub.model_name(model, ref)
+    contents = hub.contents_of(model)
+
+    def here() -> Pulled | None:
+        with Store.open(job.paths) as store:
+            package = Packages(store).find(hub.package_name(model), hub.package_version(model))
+            return _as_found(store, package, contents, name)
+
+    def bring() -> Pulled:
+        fetcher = fetcher_of(job.paths, job.settings)
+        with Store.open(job.paths) as store:
+            package = hub.install_hub_model(job.paths, store, model, name, fetcher, job.say, job.progress)
+            return _done(job, store, package, name)
+
+    return _once(job, contents, here, bring)
+
+
+def _as_found(store: Store, package: Package | None, contents: Digest, name: ModelName) -> Pulled | None:
+    """The package, if it has these contents, is whole, and its model goes by that name."""
+    if package is None or package.contents != contents or not _is_whole(store, package):
+        return None
+    model = _model_of(store, package, name)
+    return None if model is None and _has_models(store, package) else Pulled(package, model, up_to_date=True)
+
+
+def _done(job: Job, store: Store, package: Package, name: ModelName) -> Pulled:
+    model = _model_of(store, package, name)
+    job.say("installed", f"{package.name} {package.version}, {format_bytes(package.size)}")
+    return Pulled(package, model)
