@@ -1,8 +1,8 @@
 """Choosing among 100,000 catalogue entries and 1,000 installed models, and fit: `python -m bench.choose`.
 
-Targets: a choice within 20 ms, the fit of one model within 30 ms, judged by processor time, which on a machine busy with
-other work says more than the clock. The catalogue is built once; what is measured is a warm process, as the service is,
-and for the command line also the opening of the finished index.
+Targets: a choice within 20 ms, the fit of one model within 30 ms, judged by processor time, which on a machine busy
+with other work says more than the clock. The catalogue is built once; what is measured is a warm process, as the
+service is, and for the command line also the opening of the finished index.
 """
 
 from __future__ import annotations
