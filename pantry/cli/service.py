@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
 def up(
     host: str | None = typer.Option(None, help="Address to listen on (setting host)."),
     port: int | None = typer.Option(None, help="First port to try (setting port)."),
+    compat_2023: bool = typer.Option(False, "--compat-2023", help="Also answer Pantry's 2023 client library."),
     detach: bool = typer.Option(False, "--detach", "-d", help="Run in the background and return when it is ready."),
 ) -> None:
     """Start the service. It runs until Ctrl-C or `pantry down`."""
@@ -23,11 +24,12 @@ def up(
     from pantry.core.settings import load_settings
 
     paths = find_paths()
-    settings = load_settings(paths, host=host, port=port)
+    settings = load_settings(paths, host=host, port=port, compat_2023=compat_2023 or None)
     if detach:
         from pantry.operations.service import ensure_service
 
         options = [word for name, value in (("--host", host), ("--port", port)) if value for word in (name, str(value))]
+        options += ["--compat-2023"] if compat_2023 else []
         started = ensure_service(paths, options)
         how = "Pantry is ready" if started.new else "Pantry runs already"
         typer.echo(f"{how} at {started.info.url} (process {started.info.pid}).")

@@ -24,8 +24,8 @@ class _StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class _Sampling(BaseModel):
-    """What both endpoints share. Ranges are OpenAI's; fields without a default are not sent on."""
+class Sampling(BaseModel):
+    """What the text endpoints share. Ranges are OpenAI's; fields without a default are not sent on."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -85,7 +85,7 @@ class _Sampling(BaseModel):
         return self.stream_options is not None and self.stream_options.include_usage
 
 
-class ChatRequest(_Sampling):
+class ChatRequest(Sampling):
     """POST /v1/chat/completions."""
 
     messages: list[dict[str, Any]] = Field(min_length=1)
@@ -131,7 +131,7 @@ class ChatRequest(_Sampling):
         return body
 
 
-class CompletionRequest(_Sampling):
+class CompletionRequest(Sampling):
     """POST /v1/completions."""
 
     prompt: str | Annotated[list[str], Field(min_length=1, max_length=64)] | Annotated[list[int], Field(min_length=1)]

@@ -7,13 +7,13 @@ import logging
 from aiohttp import web
 
 from pantry.core.errors import BusyError, NotFoundError, PantryError, UnauthorisedError, UsageError, did_you_mean
-from pantry.service import admin, health, native, openai
+from pantry.service import admin, health, native, openai, windowai
 from pantry.service.desk import DESK, Desk
 from pantry.service.gateway import GATEWAY, Gateway, error_object
 from pantry.service.guard import Handler, allow_origin, guard
 
 log = logging.getLogger("pantry.service")
-SURFACES = (health, openai, native, admin)
+SURFACES = (health, openai, native, windowai, admin)
 _CLIENT_LEFT = 499
 """The status counted for a client that left before its answer (nginx's number; nobody is there to read it)."""
 

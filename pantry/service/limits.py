@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import resource
 import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from aiohttp import web
+
+from pantry.core.errors import ConflictError, StorageError
 
 _SPARE = 512  # descriptors for models, workers, the database and the like
 _REFUSAL = (
@@ -29,11 +33,26 @@ def allow_descriptors(connections: int) -> None:
 
 
 def bind_unix(path: Path) -> socket.socket:
-    """A bound Unix socket with owner-only rights, in place of one left behind."""
-    path.unlink(missing_ok=True)
+    """A bound Unix socket with owner-only rights, in place of one that nobody listens on any more.
+
+    Raises ConflictError when somebody does, or when the path is something else or another user's.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        found = path.lstat()
+        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.getuid():
+            raise ConflictError(f"{path} is not a socket of yours.", hint="Remove it, or choose another path.")
+        if _somebody_listens(path):
+            raise ConflictError(f"Another program listens on {path}.", hint="Stop it, or choose another path.")
+        path.unlink()
     unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    unix.bind(str(path))
-    path.chmod(0o600)
+    before = os.umask(0o177)
+    try:
+        unix.bind(str(path))
+    except OSError as error:
+        unix.close()
+        raise StorageError(f"Cannot make the socket {path}: {error.strerror}.") from None
+    finally:
+        os.umask(before)
     return unix
 
 
@@ -46,6 +65,18 @@ def limited(runner: web.AppRunner, most: int) -> Callable[[], asyncio.BaseProtoc
         return server() if len(server.connections) < most else _Refusing()
 
     return make
+
+
+def _somebody_listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True
+    return True
 
 
 class _Refusing(asyncio.Protocol):

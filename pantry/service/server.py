@@ -27,6 +27,7 @@ from pantry.core.settings import PORT_TRIES, Settings
 from pantry.engines.pool import Pool
 from pantry.operations.usage import Tally
 from pantry.service.app import build_app
+from pantry.service.compat2023 import build_compat_app
 from pantry.service.desk import Desk
 from pantry.service.fulfil import Fulfiller
 from pantry.service.gateway import Gateway
@@ -91,38 +92,60 @@ async def _listening(gateway: Gateway, paths: Paths) -> AsyncIterator[int]:
     allow_descriptors(gateway.settings.max_connections)
     fulfiller = Fulfiller(gateway)
     desk = Desk(gateway, fulfiller)
-    runner = web.AppRunner(
-        build_app(gateway, desk), handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_GRACE
-    )
-    await runner.setup()
-    calls = CallServer(desk)
-    servers: list[asyncio.AbstractServer] = []
-    try:
-        tcp = _bind(gateway.settings.host, gateway.settings.port)
-        http = limited(runner, gateway.settings.max_connections)
-        loop = asyncio.get_running_loop()
-        servers.append(await loop.create_server(http, sock=tcp, backlog=BACKLOG))
-        servers.append(await loop.create_unix_server(http, sock=bind_unix(paths.socket), backlog=BACKLOG))
-        servers.append(await calls.listen(bind_unix(paths.call_socket), BACKLOG))
+    settings, calls = gateway.settings, CallServer(desk)
+    loop = asyncio.get_running_loop()
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(_wind_down, gateway)
+        http = limited(await stack.enter_async_context(_running(build_app(gateway, desk))), settings.max_connections)
+        stack.push_async_callback(calls.close)
+        tcp = _bind(settings.host, settings.port)
+        _close_after(stack, await loop.create_server(http, sock=tcp, backlog=BACKLOG))
+        _close_after(stack, await loop.create_unix_server(http, sock=_unix(stack, paths.socket), backlog=BACKLOG))
+        _close_after(stack, await calls.listen(_unix(stack, paths.call_socket), BACKLOG))
+        if settings.compat_2023:
+            runner = await stack.enter_async_context(_running(build_compat_app(gateway, desk)))
+            make, unix = limited(runner, settings.max_connections), _unix(stack, settings.compat_2023_socket)
+            _close_after(stack, await loop.create_unix_server(make, sock=unix, backlog=BACKLOG))
+            port = _bind(settings.host, settings.compat_2023_port, tries=1)
+            _close_after(stack, await loop.create_server(make, sock=port, backlog=BACKLOG))
         gateway.spawn(fulfiller.run())
         yield int(tcp.getsockname()[1])
+
+
+def _unix(stack: contextlib.AsyncExitStack, path: Path) -> socket.socket:
+    """A bound Unix socket whose path is removed at the end."""
+    bound = bind_unix(path)
+    stack.callback(path.unlink, missing_ok=True)
+    return bound
+
+
+def _close_after(stack: contextlib.AsyncExitStack, server: asyncio.AbstractServer) -> None:
+    stack.callback(server.close)
+
+
+@contextlib.asynccontextmanager
+async def _running(app: web.Application) -> AsyncIterator[web.AppRunner]:
+    """An application ready to take connections, ended with its answers."""
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_GRACE)
+    await runner.setup()
+    try:
+        yield runner
     finally:
-        for server in servers:
-            server.close()
-        await calls.close()
         await runner.cleanup()
-        for task in gateway.tasks:
-            task.cancel()
-        await asyncio.gather(*gateway.tasks, return_exceptions=True)
-        await gateway.pool.close()
-        gateway.tally.flush()
-        for path in (paths.socket, paths.call_socket):
-            path.unlink(missing_ok=True)
 
 
-def _bind(host: str, first: int) -> socket.socket:
+async def _wind_down(gateway: Gateway) -> None:
+    """End what goes on beside the requests, then the workers."""
+    for task in gateway.tasks:
+        task.cancel()
+    await asyncio.gather(*gateway.tasks, return_exceptions=True)
+    await gateway.pool.close()
+    gateway.tally.flush()
+
+
+def _bind(host: str, first: int, tries: int = PORT_TRIES) -> socket.socket:
     """A socket bound to the first free port from `first` up. Raises ServiceUnavailableError."""
-    for port in range(first, min(first + PORT_TRIES, 65536)):
+    for port in range(first, min(first + tries, 65536)):
         family, kind, proto, _, address = _resolve(host, port)
         sock = socket.socket(family, kind, proto)
         try:
@@ -135,9 +158,10 @@ def _bind(host: str, first: int) -> socket.socket:
                 continue
             raise ServiceUnavailableError(f"Cannot listen on {host} port {port}: {error.strerror}.") from None
         return sock
-    raise ServiceUnavailableError(
-        f"The ports {first} to {first + PORT_TRIES - 1} of {host} are all taken.", hint="Choose another with --port."
-    )
+    taken = f"The ports {first} to {first + tries - 1} of {host} are all taken."
+    if tries == 1:
+        taken = f"Port {first} of {host} is taken."
+    raise ServiceUnavailableError(taken, hint="Choose another (docs/settings.md).")
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[object, ...]]:
