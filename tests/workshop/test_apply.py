@@ -30,7 +30,7 @@ from tests.workshop.model_files import (
     write_folder,
 )
 
-CONFIG = b'{"hidden_size": 64}'
+CONFIG = b'{"hidden_size": 64}' + b" " * 69_981
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_wrong_base_is_refused_before_any_work(tmp_path: Path, base: Path, del
 
 def test_a_base_file_of_another_size_or_missing_is_named(tmp_path: Path, base: Path, delta: Path) -> None:
     (base / "config.json").write_bytes(b"{}")
-    with pytest.raises(VerificationError, match=r"'config\.json' has 2 bytes, 19 expected"):
+    with pytest.raises(VerificationError, match=r"'config\.json' has 2 bytes, 70000 expected"):
         apply(base, delta, tmp_path / "out")
     (base / "config.json").unlink()
     (base / "other").write_bytes(b"")
@@ -86,7 +86,6 @@ def test_files_of_the_base_that_are_not_used_do_not_matter(tmp_path: Path, base:
 def test_the_same_weights_in_other_files_are_accepted_by_contents(tmp_path: Path, target: Path) -> None:
     base = write_folder(tmp_path / "base", {"m.safetensors": safetensors(base_tensors())})
     cut = write_folder(tmp_path / "cut", sharded(base_tensors(), 3))
-    (target / "m.safetensors").rename(target / "tuned.safetensors")
     make(base, target, tmp_path / "delta")
     assert apply(cut, tmp_path / "delta", tmp_path / "out").by_contents
     assert read_tree(tmp_path / "out") == read_tree(target)
@@ -95,9 +94,12 @@ def test_the_same_weights_in_other_files_are_accepted_by_contents(tmp_path: Path
 def test_the_same_weights_do_not_do_where_the_bytes_of_a_file_are_needed(
     tmp_path: Path, delta: Path, target: Path
 ) -> None:
-    cut = write_folder(tmp_path / "cut", {**sharded(base_tensors(), 3), "config.json": CONFIG})
-    with pytest.raises(VerificationError, match=r"the tensors are right, but 'm\.safetensors' is missing"):
+    cut = write_folder(tmp_path / "cut", sharded(base_tensors(), 3))
+    with pytest.raises(VerificationError, match=r"the tensors are right, but 'config\.json' is missing"):
         apply(cut, delta, tmp_path / "out")
+    (cut / "config.json").write_bytes(CONFIG)
+    apply(cut, delta, tmp_path / "out")
+    assert read_tree(tmp_path / "out") == read_tree(target)
 
 
 def test_pytorch_and_safetensors_forms_of_a_base_are_the_same_contents(tmp_path: Path) -> None:
@@ -154,7 +156,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     old = {"w": ("bf16", (64, 8), bf16(normal(1, 64, 8))), "frozen": ("bf16", (8,), bf16(normal(2, 8)))}
     new = {**old, "w": ("bf16", (64, 8), bf16(normal(1, 64, 8) + normal(3, 64, 8, scale=0.001)))}
     base = write_folder(folder / "base", {"m.safetensors": safetensors(old), "c.json": CONFIG})
-    target = write_folder(folder / "target", {"m.safetensors": safetensors(new), "c.json": CONFIG + b" "})
+    target = write_folder(folder / "target", {"m.safetensors": safetensors(new), "c.json": CONFIG + b"\n"})
     make(base, target, folder / "delta")
     return folder
 

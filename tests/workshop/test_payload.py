@@ -22,8 +22,8 @@ from tests.workshop.model_files import base_tensors, safetensors, tuned_tensors,
 
 @pytest.fixture
 def delta(tmp_path: Path) -> Path:
-    base = write_folder(tmp_path / "base", {"m.safetensors": safetensors(base_tensors()), "c.json": b"{}" * 40})
-    tree = {"m.safetensors": safetensors(tuned_tensors()), "c.json": b"{ }" * 40}
+    base = write_folder(tmp_path / "base", {"m.safetensors": safetensors(base_tensors()), "c.json": b"{}" * 40_000})
+    tree = {"m.safetensors": safetensors(tuned_tensors()), "c.json": b"{ }" * 40_000}
     make(base, write_folder(tmp_path / "target", tree), tmp_path / "delta")
     return tmp_path / "delta"
 

@@ -30,7 +30,7 @@ from tests.workshop.model_files import (
 )
 
 Tree = dict[str, bytes]
-CONFIG = json.dumps({"hidden_size": 64, "vocab": [f"token {n}" for n in range(900)]}).encode()
+CONFIG = json.dumps({"hidden_size": 64, "vocab": [f"token {n}" for n in range(9000)]}).encode()
 
 
 def round_trip(tmp_path: Path, base: Tree, target: Tree, **options: Any) -> tuple[dict[str, str], int]:

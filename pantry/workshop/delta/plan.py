@@ -21,6 +21,9 @@ from pantry.workshop.delta.sources import Located, Source, SourceFile
 
 BYTES = element_of("bytes")
 _WINDOW = 1 << 15  # elements of a sample window
+_LEAST_SHARED = 1 << 16
+"""Shorter stretches between tensors are stored without the base: it saves next to nothing, and a delta that needs no
+base file byte for byte works on the same weights in any other files."""
 _GLANCE = 1 << 14  # elements of the first, single window
 _MERGES: tuple[Merge, ...] = ("sum", "rounded")
 _WORTH = 0.98  # a costlier operation is taken when it stores less than this share of the simpler one
@@ -81,7 +84,10 @@ class Planner:
         gaps = self._base_gaps(file)
         for start, end, tensor in file.layout.segments():
             if tensor is None:
-                yield PlannedPiece(file, start, end - start, op="stored", base=next(gaps, None))
+                known = next(gaps, None)
+                yield PlannedPiece(
+                    file, start, end - start, op="stored", base=known if end - start >= _LEAST_SHARED else None
+                )
             else:
                 yield from self._tensor_pieces(file, tensor)
 
