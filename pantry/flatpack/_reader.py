@@ -6,7 +6,7 @@ import contextlib
 import fnmatch
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +19,8 @@ from pantry.flatpack._stream import Placed, Stream, checked_frame, content_of, c
 from pantry.flatpack._tail import read_tail
 from pantry.flatpack._unbox import TreeWriter, staged_folder
 from pantry.flatpack.bundle import dump_bundle, load_bundle
-from pantry.flatpack.folder import Progress
 from pantry.flatpack.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest, parse_manifest
+from pantry.flatpack.meter import Meter, Progress
 from pantry.flatpack.names import BUNDLE_NAME
 from pantry.flatpack.statement import Entry, in_canonical_order, load_statement
 
@@ -106,17 +106,15 @@ class Reader:
         with storage_errors(f"Reading {self.path}"):
             frames = self._frames_of(wanted)
             stream = Stream((placed.start, content_of(self._descriptor, placed)) for placed in frames)
-            return b"".join(_member(stream, entry, start))
+            return b"".join(_member(stream, entry, start, Meter(None, 0)))
 
     def check(self, progress: Progress | None = None) -> None:
         """Check the bytes of every frame against the statement, on all cores. Raises VerificationError."""
-        done = 0
+        meter = Meter(progress, self.data_size)
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool, storage_errors(f"Reading {self.path}"):
             try:
                 for size in pool.map(lambda placed: len(checked_frame(self._descriptor, placed)), self._placed):
-                    done += size
-                    if progress:
-                        progress(done, self.data_size)
+                    meter.add(size)
             finally:
                 pool.shutdown(cancel_futures=True)
 
@@ -134,13 +132,11 @@ class Reader:
 
     def tar_stream(self, progress: Progress | None = None) -> Iterator[bytes]:
         """The tar stream in pieces, every frame checked (not the files; `check_contents` does that)."""
-        done = 0
+        meter = Meter(progress, self.tar_size)
         with contextlib.closing(contents(self._descriptor, self._placed)) as chunks:
             for _, chunk in chunks:
                 yield chunk
-                done += len(chunk)
-                if progress:
-                    progress(done, self.tar_size)
+                meter.add(len(chunk))
 
     def unbox(
         self,
@@ -185,11 +181,11 @@ class Reader:
         """Each chosen file with its bytes, which the caller uses up before the next; checked in passing."""
         wanted = self._places(chosen)
         frames = self._placed if chosen is None else self._frames_of(wanted)
-        report = _counted(progress, sum(entry.known_size for entry, _ in wanted))
+        meter = Meter(progress, sum(entry.known_size for entry, _ in wanted))
         with contextlib.closing(contents(self._descriptor, frames)) as chunks:
             stream = Stream(chunks)
             for entry, start in wanted:
-                yield entry, report(_member(stream, entry, start))
+                yield entry, _member(stream, entry, start, meter)
             if chosen is None:
                 _match(stream, _tar.END, "the end mark")
 
@@ -215,22 +211,7 @@ class Reader:
                 yield placed
 
 
-def _counted(progress: Progress | None, total: int) -> Callable[[Iterator[memoryview]], Iterator[memoryview]]:
-    """Wraps iterators of bytes so that `progress` hears of what went through them all."""
-    done = 0
-
-    def count(pieces: Iterator[memoryview]) -> Iterator[memoryview]:
-        nonlocal done
-        for piece in pieces:
-            yield piece
-            done += len(piece)
-            if progress:
-                progress(done, total)
-
-    return count
-
-
-def _member(stream: Stream, entry: Entry, start: int) -> Iterator[memoryview]:
+def _member(stream: Stream, entry: Entry, start: int, meter: Meter) -> Iterator[memoryview]:
     """The bytes of one member; its header, digest and padding are checked before the end of the iteration."""
     stream.seek(start)
     _match(stream, _tar.header(entry.path, entry.known_size, entry.executable), f"the file {entry.path!r}")
@@ -238,6 +219,7 @@ def _member(stream: Stream, entry: Entry, start: int) -> Iterator[memoryview]:
     for piece in stream.take(entry.known_size):
         digest.update(piece)
         yield piece
+        meter.add(len(piece))
     if digest.hexdigest() != entry.digest.hex:
         raise VerificationError(
             f"{entry.path!r} does not have its digest: it has {digest.hexdigest()[:12]}…, "

@@ -13,6 +13,7 @@ from typing import BinaryIO, TypeAlias
 from pantry.core.errors import BadFileError
 from pantry.core.refs import Digest
 from pantry.flatpack._frames import encode
+from pantry.flatpack.meter import Meter
 from pantry.flatpack.statement import Frame
 
 FRAME_SIZE = 4 << 20
@@ -56,8 +57,8 @@ class FrameWriter:
             self._advance(len(piece))
             view = view[len(piece) :]
 
-    def copy(self, descriptor: int, size: int, path: str) -> Iterator[int | Digest]:
-        """Append `size` bytes of an open file; gives the count of each step, and its digest at the end.
+    def copy(self, descriptor: int, size: int, path: str, meter: Meter) -> Digest:
+        """Append `size` bytes of an open file and return their digest.
 
         Raises BadFileError when the file has fewer or more bytes than `size`, which is what was seen at first.
         """
@@ -70,11 +71,10 @@ class FrameWriter:
             self._hashes.append(self._hasher.submit(digest.update, view[:count]))
             self._advance(count)
             left -= count
-            yield count
+            meter.add(count)
         if os.read(descriptor, 1):
             raise BadFileError(f"{path!r} became longer while it was packed.", hint="Pack again when it is still.")
-        self._hasher.submit(int).result()
-        yield Digest(digest.hexdigest())
+        return self._hasher.submit(lambda: Digest(digest.hexdigest())).result()
 
     def end_frame(self) -> None:
         """Close the current frame, if it has content."""

@@ -23,8 +23,9 @@ from pantry.flatpack._tail import write_tail
 from pantry.flatpack._writer import FrameWriter, opened
 from pantry.flatpack.bundle import Bundle
 from pantry.flatpack.check import check_source
-from pantry.flatpack.folder import Found, Progress, list_files, open_plain
+from pantry.flatpack.folder import Found, list_files, open_plain
 from pantry.flatpack.manifest import MANIFEST_NAME, Manifest
+from pantry.flatpack.meter import Meter, Progress
 from pantry.flatpack.statement import Entry, Statement, dump_statement
 
 __all__ = ["SUFFIX", "Packed", "Reader", "pack"]
@@ -69,27 +70,19 @@ def pack(folder: Path, out: Path, *, level: int | None = 1, progress: Progress |
 
 
 def _pack_files(folder: Path, found: list[Found], writer: FrameWriter, progress: Progress | None) -> Iterator[Entry]:
-    total, done = sum(item.size for item in found), 0
+    meter = Meter(progress, sum(item.size for item in found))
     for item in found:
         writer.write(_tar.header(item.path, item.size, item.executable))
         with opened(open_plain(folder, item.path)) as descriptor:
             if item.size <= _SMALL:
                 digest = _pack_small(descriptor, item, writer)
-                done += item.size
+                meter.add(item.size)
             else:
-                for step in writer.copy(descriptor, item.size, item.path):
-                    if isinstance(step, Digest):
-                        digest = step
-                    else:
-                        done += step
-                        if progress:
-                            progress(done, total)
+                digest = writer.copy(descriptor, item.size, item.path, meter)
         writer.write(_tar.padding(item.size))
         if item.path == MANIFEST_NAME:
             writer.end_frame()
         yield Entry(item.path, digest, item.size, item.executable)
-    if progress:
-        progress(total, total)
 
 
 def _pack_small(descriptor: int, item: Found, writer: FrameWriter) -> Digest:

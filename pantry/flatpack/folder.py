@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,9 @@ from pathlib import Path
 from pantry.core.errors import BadFileError, NotFoundError, VerificationError
 from pantry.core.files import storage_errors
 from pantry.core.refs import Digest
+from pantry.flatpack.meter import Meter, Progress
 from pantry.flatpack.names import BUNDLE_NAME, GIT_NAMES, NameGuard, sort_key
 from pantry.flatpack.statement import Entry
-
-Progress = Callable[[int, int], None]
-"""Called with bytes done and bytes in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ def _walk(folder: str, prefix: str, skip: frozenset[str]) -> Iterator[Found]:
 
 def open_plain(folder: Path, path: str) -> int:
     """A descriptor to read a file of the folder; never follows a link put there meanwhile."""
-    return os.open(folder / path, os.O_RDONLY | os.O_NOFOLLOW | getattr(os, "O_CLOEXEC", 0))
+    return os.open(f"{folder}/{path}", os.O_RDONLY | os.O_NOFOLLOW | getattr(os, "O_CLOEXEC", 0))
 
 
 def digest_of(folder: Path, path: str) -> Digest:
@@ -77,14 +75,12 @@ def digest_of(folder: Path, path: str) -> Digest:
 
 def entries_of(folder: Path, found: list[Found], progress: Progress | None = None) -> Iterator[Entry]:
     """The files with their digests, in order; hashed by as many threads as there are cores."""
-    total, done = sum(item.size for item in found), 0
+    meter = Meter(progress, sum(item.size for item in found))
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool, storage_errors(f"Reading {folder}"):
         digests = pool.map(lambda item: digest_of(folder, item.path), found)
         for item, digest in zip(found, digests, strict=True):
             yield Entry(item.path, digest, item.size, item.executable)
-            done += item.size
-            if progress:
-                progress(done, total)
+            meter.add(item.size)
 
 
 def check_folder(folder: Path, entries: tuple[Entry, ...], ignored: frozenset[str], progress: Progress | None) -> None:

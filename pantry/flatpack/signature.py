@@ -19,8 +19,9 @@ from pantry.core.files import staged_file, storage_errors
 from pantry.flatpack._reader import Reader
 from pantry.flatpack._tail import write_tail
 from pantry.flatpack.bundle import MAX_BUNDLE, Bundle, Signature, load_bundle
-from pantry.flatpack.folder import Progress, check_folder
+from pantry.flatpack.folder import check_folder
 from pantry.flatpack.keys import HashSize, PrivateKey, PublicKey
+from pantry.flatpack.meter import Progress
 from pantry.flatpack.names import BUNDLE_NAME, GIT_NAMES
 from pantry.flatpack.statement import Statement, load_statement
 from pantry.flatpack.trust import Trust

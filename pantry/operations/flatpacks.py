@@ -13,7 +13,6 @@ from pantry.core.files import storage_errors, write_atomically
 from pantry.core.paths import Paths
 from pantry.flatpack.archive import Packed, Reader, pack
 from pantry.flatpack.containerfile import load_recipe, to_containerfile, to_venv_script
-from pantry.flatpack.folder import Progress
 from pantry.flatpack.keyring import Ask, read_public_file, signing_keys
 from pantry.flatpack.keys import HashSize, PrivateKey, hash_size
 from pantry.flatpack.legacy import (
@@ -29,6 +28,7 @@ from pantry.flatpack.legacy import (
     write_legacy_data,
 )
 from pantry.flatpack.manifest import MANIFEST_NAME, Manifest, read_table
+from pantry.flatpack.meter import Progress
 from pantry.flatpack.signature import Verdict, judge, sign, verify
 from pantry.flatpack.statement import Entry
 from pantry.flatpack.templates import Template, template_files, template_folders

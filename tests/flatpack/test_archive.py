@@ -228,6 +228,7 @@ def test_progress_ends_at_the_total(source: Path, tmp_path: Path) -> None:
     assert steps[-1] == (reader.data_size, reader.data_size)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_empty_files_take_seconds(source: Path, tmp_path: Path) -> None:
     many = source / "many"
     many.mkdir()

@@ -7,6 +7,7 @@ import io
 import json
 import struct
 import tarfile
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ import zstandard
 
 from pantry.core.errors import BadFileError, VerificationError
 from pantry.core.refs import Digest
-from pantry.flatpack import _frames, _tar
+from pantry.flatpack import _frames, _tar, statement
 from pantry.flatpack.archive import Reader, pack
 from pantry.flatpack.bundle import dump_bundle
 from pantry.flatpack.keys import PrivateKey
@@ -356,6 +357,18 @@ def test_a_flatpack_without_manifest_first(tmp_path: Path) -> None:
 
 
 class TestBombs:
+    def test_a_hundred_thousand_empty_members_are_read_in_seconds(self, tmp_path: Path) -> None:
+        path = forge(tmp_path / "a.fpk", sorted((f"{number}", b"") for number in range(100_000)))
+        start = time.process_time()
+        with Reader(path) as reader:
+            reader.check_contents()
+        assert time.process_time() - start < 20
+
+    def test_more_members_than_any_flatpack_has(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(statement, "MAX_FILES", 10)
+        path = forge(tmp_path / "a.fpk", sorted((f"{number}", b"") for number in range(20)))
+        refused(path, tmp_path / "out", match="lists 21 files; at most 10")
+
     def test_a_frame_that_declares_more_than_the_statement(self, tmp_path: Path) -> None:
         data, frame = frame_of(member("a", bytes(1 << 20)) + _tar.END)
         lying = (data, Frame(frame.size, 2048, frame.digest))
