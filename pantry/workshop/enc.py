@@ -166,7 +166,7 @@ class _Mixer:
             self._key.seek(0)
             found = _fill(self._key, self._pattern)
         pattern = np.frombuffer(self._pattern, np.uint8, found)
-        return pattern[:count] if found >= count else np.resize(pattern, count)
+        return (pattern if found >= count else np.tile(pattern, -(-count // found)))[:count]
 
 
 def _fill(file: BinaryIO, buffer: bytearray) -> int:
