@@ -70,16 +70,22 @@ def sign(
 
 
 def verify(
-    path: Path = typer.Argument(help="A flatpack, or an unboxed folder."),
+    path: Path | None = typer.Argument(None, help="A flatpack, or an unboxed folder."),
+    everything: bool = typer.Option(False, "--all", help="Verify every file of the store instead."),
     key: Path | None = typer.Option(None, help="Trust this public key (PEM) alone."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Verify signature, trust and every byte, and say so in one sentence. Exit code 9 when it may not be used."""
     from pantry.cli._output import print_json
-    from pantry.core.errors import VerificationError
+    from pantry.core.errors import UsageError, VerificationError
     from pantry.core.paths import find_paths
     from pantry.operations.flatpacks import verify_flatpack
 
+    if everything == (path is not None):
+        raise UsageError("Name a flatpack to verify, or give --all for every file of the store.")
+    if path is None:
+        _verify_store(as_json)
+        return
     with _progress(f"Verifying {path.name}") as progress:
         verdict = verify_flatpack(find_paths(), path, key, progress)
     if as_json:
@@ -90,6 +96,27 @@ def verify(
         raise VerificationError(verdict.sentence)
     if not verdict.ok:
         raise typer.Exit(VerificationError.exit_code)
+
+
+def _verify_store(as_json: bool) -> None:
+    from pantry.cli._output import print_json
+    from pantry.core.errors import VerificationError
+    from pantry.core.paths import find_paths
+    from pantry.operations.upkeep import verify_everything
+
+    with _progress("Verifying the store") as progress:
+        damages = verify_everything(find_paths(), progress)
+    if as_json:
+        print_json([{"digest": str(each.digest), "reason": each.reason, "used_by": each.users} for each in damages])
+        if damages:
+            raise typer.Exit(VerificationError.exit_code)
+        return
+    if damages:
+        lines = [
+            f"{each.digest.short}, used by {', '.join(each.users) or 'nothing'}: {each.reason}" for each in damages
+        ]
+        raise VerificationError("\n".join(lines), hint="Pull these models again: `pantry pull NAME` mends them.")
+    typer.echo("Every file of the store is whole.")
 
 
 def inspect(

@@ -25,6 +25,7 @@ from pantry.store.database import Database, now
 
 CHUNK = 1 << 20  # bytes read, hashed and written at a time
 SPARE_SPACE = 64_000_000  # bytes left free on the disk
+_FICLONE = 0x40049409  # linux/fs.h: share the blocks of another file
 Progress = Callable[[int, int], None]
 """Told (bytes done, bytes in all) now and then."""
 
@@ -50,18 +51,24 @@ class Blobs:
         return self.folder / digest.hex[:2] / digest.hex
 
     @contextlib.contextmanager
-    def staged_copy(self, source: Path, progress: Progress | None = None) -> Iterator[Staged]:
+    def staged_copy(self, source: Path, progress: Progress | None = None, *, link: bool = False) -> Iterator[Staged]:
         """Copy `source` into the blob folder under a temporary name, hashing on the way; `adopt` makes it a blob.
+
+        The copy shares the blocks of `source` where the file system can; with `link` it is a hard link where possible.
 
         Raises StorageError when the disk is too small or a file cannot be read or written, and BadFileError when
         the source changes while it is read. What is not adopted is deleted at the end.
         """
         with storage_errors(f"Adding {source}"), source.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            self._check_space(size)
             incoming = self.folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             try:
-                digest, copied = _copy_and_hash(file, incoming, size, progress)
+                if (link and _link(source, file, incoming)) or _clone(file, incoming):
+                    digest, copied = _hash(file, size, progress)
+                else:
+                    self._check_space(size)
+                    digest, copied = _copy_and_hash(file, incoming, size, progress)
                 if copied != size:
                     raise BadFileError(f"{source} changed while it was read: {size} bytes expected, {copied} came.")
                 yield Staged(incoming, digest, size)
@@ -157,6 +164,50 @@ def _copy_and_hash(source: BinaryIO, target: Path, size: int, progress: Progress
         out.flush()
         os.fsync(out.fileno())
     return Digest(hasher.hexdigest()), done
+
+
+def _hash(source: BinaryIO, size: int, progress: Progress | None) -> tuple[Digest, int]:
+    hasher, done = hashlib.sha256(), 0
+    while chunk := source.read(CHUNK):
+        hasher.update(chunk)
+        done += len(chunk)
+        if progress:
+            progress(done, size)
+    return Digest(hasher.hexdigest()), done
+
+
+def _link(source: Path, opened: BinaryIO, target: Path) -> bool:
+    """Make `target` a hard link to the open file, if it is ours and on the same file system."""
+    found = os.fstat(opened.fileno())
+    if found.st_uid != os.getuid():
+        return False
+    try:
+        os.link(source, target, follow_symlinks=True)
+    except OSError:
+        return False
+    if target.lstat().st_ino != found.st_ino:
+        target.unlink()
+        return False
+    return True
+
+
+def _clone(source: BinaryIO, target: Path) -> bool:
+    """Make `target` a new file that shares the blocks of the open one, where the file system can (ioctl FICLONE)."""
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
+    try:
+        fcntl.ioctl(descriptor, _FICLONE, source.fileno())
+    except OSError:
+        target.unlink()
+        return False
+    else:
+        os.fsync(descriptor)
+        return True
+    finally:
+        os.close(descriptor)
 
 
 def _stamp(path: Path) -> str:

@@ -62,12 +62,16 @@ class Store:
         source: str,
         facts: dict[str, Any],
         progress: Progress | None = None,
+        link: bool = False,
     ) -> InstalledModel:
         """Copy `file` into the store under `name`. The same content again is no error.
 
+        With `link` the store's file is the same file on disk, where that is possible; only for files that nobody ever
+        writes into.
+
         Raises ConflictError when the name is taken by other content, StorageError when it cannot be stored.
         """
-        with self.blobs.staged_copy(file, progress) as staged, self.database.transaction():
+        with self.blobs.staged_copy(file, progress, link=link) as staged, self.database.transaction():
             self._check_name_is_free(name, staged.digest)
             self.blobs.adopt(staged)
             self.database.execute(

@@ -1,0 +1,164 @@
+"""Running a repository: make one, publish flatpacks, take versions back, change keys.
+
+Keys that Pantry makes for a repository are in `keys/repository/` of the config folder, named by their TUF key id.
+The root key is needed for changing keys only; whoever runs a repository for others keeps it elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pantry.core.errors import BadFileError, NotFoundError
+from pantry.core.files import storage_errors, write_atomically
+from pantry.core.paths import Paths, make_private
+from pantry.flatpack.keyring import Ask, keys_folder, signing_keys
+from pantry.flatpack.keys import PrivateKey, PublicKey, load_private_key, load_public_key, new_key
+from pantry.repository import publish as rules
+from pantry.repository.publish import Lifetimes, Published
+
+
+@dataclass(frozen=True)
+class Made:
+    """A new repository: the root file for its clients, and the files of the keys that were made for it."""
+
+    root: Path
+    root_keys: tuple[Path, ...]
+    online_key: Path
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """The next root: its version, and the files of keys that were made."""
+
+    version: int
+    made: tuple[Path, ...]
+
+
+def init_repository(
+    paths: Paths, folder: Path, keys: Sequence[str], ask: Ask, *, threshold: int = 1, days: int = 365
+) -> Made:
+    """Make a repository. `keys` are the root keys: names of the user's keys, or PEM files, private or public.
+
+    Without any, one is made. The root must be signed by `threshold` of them now, so as many private ones are needed.
+    Raises ConflictError, UsageError, UnauthorisedError.
+    """
+    publics, privates = _root_keys(paths, keys, ask)
+    made: list[Path] = []
+    if not publics:
+        privates, publics = [new_key("p256")], []
+        publics = [privates[0].public]
+        made.append(_keep(paths, privates[0]))
+    online = new_key("p256")
+    online_file = _keep(paths, online)
+    try:
+        life = Lifetimes(root=days, targets=days)
+        root = rules.create(folder, publics, online.public, [*privates, online], threshold=threshold, life=life)
+    except BaseException:
+        for file in (*made, online_file):
+            file.unlink(missing_ok=True)
+        raise
+    return Made(root, tuple(made), online_file)
+
+
+def publish_files(
+    paths: Paths,
+    folder: Path,
+    files: Sequence[Path],
+    keys: Sequence[str],
+    ask: Ask,
+    capabilities: dict[str, float] | None = None,
+) -> list[Published]:
+    """Publish signed flatpacks; without any, sign the metadata anew so that they do not expire."""
+    return rules.publish(folder, files, _signers(paths, folder, keys, ask), capabilities=capabilities)
+
+
+def yank_version(
+    paths: Paths, folder: Path, name: str, version: str, reason: str, keys: Sequence[str], ask: Ask
+) -> None:
+    """Take a version back: it is passed over unless someone names it exactly. Raises NotFoundError."""
+    rules.yank(folder, name, version, reason, _signers(paths, folder, keys, ask))
+
+
+def rotate_keys(
+    paths: Paths,
+    folder: Path,
+    keys: Sequence[str],
+    ask: Ask,
+    *,
+    add_root: Sequence[str] = (),
+    remove_root: Sequence[str] = (),
+    threshold: int | None = None,
+    days: int = 365,
+) -> Rotated:
+    """Replace the online key, and add or remove root keys (`remove_root`: beginnings of TUF key ids).
+
+    Raises UnauthorisedError when too few of the root keys, old and new, are at hand; UsageError.
+    """
+    signers = _signers(paths, folder, keys, ask)
+    publics, privates = _root_keys(paths, add_root, ask)
+    online = new_key("p256")
+    file = _keep(paths, online)
+    try:
+        version = rules.rotate(
+            folder,
+            [*signers, *privates, online],
+            online=online.public,
+            add_root=publics,
+            remove_root=remove_root,
+            threshold=threshold,
+            life=Lifetimes(root=days, targets=days),
+        )
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
+    return Rotated(version, (file,))
+
+
+def _root_keys(paths: Paths, names: Sequence[str], ask: Ask) -> tuple[list[PublicKey], list[PrivateKey]]:
+    """The public keys that are meant, and the private ones at hand."""
+    publics: list[PublicKey] = []
+    privates: list[PrivateKey] = []
+    for name in names:
+        file = Path(name)
+        if file.is_file() and b"PRIVATE KEY" not in (content := _read(file)):
+            publics.append(load_public_key(content, name))
+        else:
+            key = signing_keys(paths, name, ask)[0]
+            privates.append(key)
+            publics.append(key.public)
+    return publics, privates
+
+
+def _signers(paths: Paths, folder: Path, names: Sequence[str], ask: Ask) -> list[PrivateKey]:
+    """The keys given, and those kept here that the repository knows. Raises NotFoundError for no repository."""
+    found = [key for name in names for key in signing_keys(paths, name, ask)]
+    for ids in rules.key_ids(folder).values():
+        for id in ids:
+            file = _folder(paths) / f"{id}.pem"
+            if file.is_file():
+                found.append(load_private_key(_read(file), None, file.name))
+    return found
+
+
+def _keep(paths: Paths, key: PrivateKey) -> Path:
+    make_private(paths.config)
+    make_private(keys_folder(paths))
+    make_private(_folder(paths))
+    file = _folder(paths) / f"{rules.tuf_key_id(key.public)}.pem"
+    write_atomically(file, key.pem(None), mode=0o600)
+    return file
+
+
+def _folder(paths: Paths) -> Path:
+    return keys_folder(paths) / "repository"
+
+
+def _read(file: Path) -> bytes:
+    if not file.is_file():
+        raise NotFoundError(f"There is no file {file}.")
+    with storage_errors(f"Reading {file}"):
+        if file.stat().st_size > 1 << 20:
+            raise BadFileError(f"{file} is too large for a key.")
+        return file.read_bytes()
