@@ -87,6 +87,12 @@ def test_source_of_a_field_that_does_not_exist_is_refused(tmp_path: Path) -> Non
     assert "'colour'" in failure(tmp_path, content)
 
 
+@pytest.mark.parametrize("text", ["\\u001b[2J", "a\\nb", "\\u202e", "\\u009b"])
+def test_text_that_could_steer_a_terminal_is_refused(tmp_path: Path, text: str) -> None:
+    message = failure(tmp_path, GOOD.replace("Fox 1B", f"Fox {text} 1B"))
+    assert "field 'name': Value error, control characters" in message
+
+
 @pytest.mark.parametrize("content", ["[[model]\n", "= 1", "\x00"])
 def test_broken_toml_is_refused(tmp_path: Path, content: str) -> None:
     assert failure(tmp_path, content).startswith("fox.toml cannot be read")
