@@ -11,10 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from pantry.core.errors import StorageError, UsageError, did_you_mean
 from pantry.core.paths import Paths
-
-DEFAULT_PORT = 7490
-PORT_TRIES = 16
-"""How many ports, from the chosen one up, the service tries and clients look at."""
+from pantry.core.ports import DEFAULT_PORT
 
 
 class Settings(BaseSettings):

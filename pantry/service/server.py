@@ -23,7 +23,8 @@ from pantry.client.discovery import ServiceInfo, read_service_info
 from pantry.core.errors import ConflictError, ServiceUnavailableError, StorageError, UsageError
 from pantry.core.files import storage_errors, write_atomically
 from pantry.core.paths import Paths, make_private
-from pantry.core.settings import PORT_TRIES, Settings
+from pantry.core.ports import PORT_TRIES
+from pantry.core.settings import Settings
 from pantry.engines.pool import Pool
 from pantry.operations.usage import Tally
 from pantry.service.app import build_app

@@ -28,7 +28,7 @@ TOKENS_PER_PARAMETER = 20
 """How long to train when nobody says: Hoffmann et al. 2022."""
 BUDGET = ("tokens", "minutes")
 """Settings that say how long; a resumed run may be given other ones."""
-PACE = ("save_minutes", "evaluate_every", "evaluate_tokens", "patience")
+PACE = ("save_minutes", "evaluate_every", "evaluate_tokens", "patience", "gguf")
 """Settings that change nothing about the weights of a step."""
 
 
@@ -70,6 +70,8 @@ class TrainingRecipe(BaseModel):
     patience: int = Field(0, ge=0, description="end after so many evaluations without a better loss; 0 never")
     save_minutes: float = Field(3.0, gt=0)
 
+    gguf: Literal["f32", "f16", "q8_0"] = Field("f32", description="type of the matrices in the GGUF file")
+
     text_field: str = Field("text", min_length=1)
     deduplicate: bool = True
     near_duplicates: bool = Field(False, description="also leave out documents that nearly repeat an earlier one")
@@ -96,6 +98,8 @@ class TrainingRecipe(BaseModel):
             raise ValueError(f"accumulate = {self.accumulate} does not divide batch = {self.batch}")
         if self.max_characters is not None and self.max_characters < self.min_characters:
             raise ValueError(f"max_characters = {self.max_characters} is below min_characters = {self.min_characters}")
+        if self.gguf == "q8_0" and (self.width % 32 or self.hidden % 32):
+            raise ValueError(f"gguf = 'q8_0' needs width and hidden to divide by 32; they are {self.width}, {self.hidden}")
         known = {"emails", "phones", "keys"}
         if wrong := [name for name in self.scrubbed if name not in known]:
             raise ValueError(f"scrub cannot blank out {wrong[0]!r}; known: {', '.join(sorted(known))}")
