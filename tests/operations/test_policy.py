@@ -1,12 +1,18 @@
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from pantry.catalogue.lookup import Catalogue
 from pantry.core.errors import NotFoundError, UsageError
 from pantry.core.paths import Paths
+from pantry.core.refs import ModelName
+from pantry.operations.catalogue import rights_of
+from pantry.operations.models import add_model
 from pantry.operations.policy import explain, load_policy, set_rules
 from pantry.policy import Policy
+from pantry.store.models import Store
+from tests.gguf_files import GGUFBuilder, value
 
 BOOK = Catalogue.open()
 
@@ -82,3 +88,51 @@ def test_region_of_the_policy_reaches_the_licence_rules(paths: Paths) -> None:
     assert explain(paths, BOOK, "llama-4-scout", "pull").verdict == "refused"
     set_rules(paths, BOOK, {"region": "US"})
     assert explain(paths, BOOK, "llama-4-scout", "pull").allowed
+
+
+def add(paths: Paths, tmp_path: Path, name: str, **facts: bytes) -> None:
+    builder = GGUFBuilder()
+    builder.metadata |= {key.replace("__", "."): fact for key, fact in facts.items()}
+    (tmp_path / f"{name}.gguf").write_bytes(builder.build())
+    with Store.open(paths) as store:
+        add_model(store, tmp_path / f"{name}.gguf", ModelName.parse(name))
+
+
+def test_installed_model_is_explained_by_its_own_file(paths: Paths, tmp_path: Path) -> None:
+    add(paths, tmp_path, "own", general__license=value(8, "apache-2.0"))
+    set_rules(paths, BOOK, {"mode": "enforce", "required_use": "commercial"})
+    decision = explain(paths, BOOK, "own")
+    assert decision.action == "load"
+    assert decision.verdict == "allowed"
+    assert "its digest is right" in decision.paragraph().lower()
+
+
+def test_installed_model_with_a_hostile_template_is_refused_even_when_the_policy_is_off(
+    paths: Paths, tmp_path: Path
+) -> None:
+    builder = GGUFBuilder()
+    builder.metadata["tokenizer.chat_template"] = value(8, "{{ ''.__class__ }}")
+    (tmp_path / "bad.gguf").write_bytes(builder.build())
+    with Store.open(paths) as store:
+        store.add(ModelName.parse("bad"), tmp_path / "bad.gguf", format="gguf", source="test", facts={})
+    set_rules(paths, BOOK, {"mode": "off"})
+    assert explain(paths, BOOK, "bad").verdict == "refused"
+
+
+def test_installed_model_whose_file_was_changed_is_refused(paths: Paths, tmp_path: Path) -> None:
+    add(paths, tmp_path, "own")
+    with Store.open(paths) as store:
+        file = store.verified_file(store.list()[0])
+    file.chmod(0o644)
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    assert "digest" in explain(paths, BOOK, "own").paragraph()
+    assert explain(paths, BOOK, "own").verdict == "refused"
+
+
+def test_licence_of_an_installed_model_is_read_from_its_header(paths: Paths, tmp_path: Path) -> None:
+    add(paths, tmp_path, "own", general__license=value(8, "cc-by-nc-4.0"))
+    add(paths, tmp_path, "silent")
+    assert rights_of(paths, BOOK, "own", ["commercial"])[0].verdict == "refused"
+    with pytest.raises(NotFoundError, match="says under which licence"):
+        rights_of(paths, BOOK, "silent", ["commercial"])
+    assert rights_of(paths, BOOK, "phi-4", ["commercial"])[0].verdict == "allowed"

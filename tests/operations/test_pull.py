@@ -150,12 +150,10 @@ def test_nothing_configured_says_what_to_do(paths: Paths) -> None:
     assert "pantry repo add" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize(
-    "text", ["", "Fox!", "..", "a/b/c", "fox:..", "file:///etc/passwd", "ftp://a/b.fpk", "hf://"]
-)
-def test_what_is_no_reference_is_refused(added: Paths, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "Fox!", "..", "a/b/c", "fox:..", "file:///etc/passwd", "ftp://a/b.fpk", "hf://"])
+def test_what_is_no_reference_is_refused(paths: Paths, text: str) -> None:
     with pytest.raises(UsageError):
-        pull(added, text)
+        pull(paths, text)
 
 
 def test_signature_missing_though_the_hash_is_right(paths: Paths, work: Path) -> None:
