@@ -79,7 +79,7 @@ def show(
 
 
 def check(
-    ref: str = typer.Argument(help="A model of the catalogue, or a licence expression like 'MIT OR Apache-2.0'."),
+    ref: str = typer.Argument(help="A model, or a licence expression like 'MIT OR Apache-2.0'."),
     use: str = typer.Option("commercial", "--use", help="Uses, with commas: commercial,redistribute,train-on-outputs."),
     users: float | None = typer.Option(None, help="Your monthly users."),
     revenue: float | None = typer.Option(None, help="Your yearly revenue in USD."),
@@ -93,10 +93,11 @@ def check(
     from pantry.cli._output import print_json
     from pantry.core.errors import PolicyRefusedError
     from pantry.core.paths import find_paths
-    from pantry.operations.catalogue import check_rights
+    from pantry.operations.catalogue import rights_of
 
     asked = parse_circumstances(users, revenue, region, strict_data=strict_data)
-    answers = check_rights(Catalogue.open(find_paths()), ref, parse_uses(use), asked)
+    paths = find_paths()
+    answers = rights_of(paths, Catalogue.open(paths), ref, parse_uses(use), asked)
     if as_json:
         print_json([answer.to_json() for answer in answers])
     else:

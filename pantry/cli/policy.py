@@ -62,8 +62,8 @@ def set_rules(rules: list[str] = typer.Argument(help="rule=value; an empty value
 
 
 def explain(
-    model: str = typer.Argument(help="A model of the catalogue."),
-    action: str = typer.Option("pull", help="pull, load or select."),
+    model: str = typer.Argument(help="An installed model, or one of the catalogue."),
+    action: str = typer.Option("", help="pull, load or select; load for an installed model, else pull."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Say whether the policy lets a model pass, and why."""
@@ -74,7 +74,7 @@ def explain(
     from pantry.policy import parse_action
 
     paths = find_paths()
-    decision = operations.explain(paths, Catalogue.open(paths), model, parse_action(action))
+    decision = operations.explain(paths, Catalogue.open(paths), model, parse_action(action) if action else None)
     if as_json:
         print_json(decision.to_json())
         return

@@ -19,6 +19,7 @@ from pantry.catalogue.tags import parse_tag
 from pantry.core.errors import BadFileError, ConflictError, NotFoundError, UsageError
 from pantry.core.files import write_atomically
 from pantry.core.paths import Paths
+from pantry.store.models import Store
 
 _WORDS: dict[str, str] = {
     "coding": "CODING", "code": "CODING", "programming": "CODING", "chat": "CONVERSATIONAL",
@@ -153,6 +154,24 @@ def check_rights(
                 f"{text.strip()[:80]!r} is neither a model of the catalogue nor a licence it knows.", hint=error.hint
             ) from None
     return [catalogue.judge_text(text, use, asked) for use in uses]
+
+
+def rights_of(
+    paths: Paths, catalogue: Catalogue, name: str, uses: Sequence[Use], circumstances: Circumstances | None = None
+) -> list[Answer]:
+    """As `check_rights`, and also for an installed model that the catalogue does not know, by its own header.
+
+    Raises NotFoundError when its header names no licence.
+    """
+    if catalogue.find_model(name) is None:
+        with Store.open(paths) as store:
+            found = next((model for model in store.list() if str(model.name) == name.strip().lower()), None)
+        if found is not None:
+            licence = found.facts.get("licence")
+            if not isinstance(licence, str):
+                raise NotFoundError(f"Neither the catalogue nor the file of {name} says under which licence it stands.")
+            return [catalogue.judge_text(licence, use, circumstances or Circumstances()) for use in uses]
+    return check_rights(catalogue, name, uses, circumstances)
 
 
 def list_entries(

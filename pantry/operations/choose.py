@@ -16,7 +16,7 @@ from pantry.core.errors import ServiceUnavailableError
 from pantry.core.paths import Paths, find_paths
 from pantry.core.refs import Digest
 from pantry.operations.fit import EFFICIENCY, entry_speed, weights_for_speed
-from pantry.operations.policy import load_policy, subject_of
+from pantry.operations.policy import header_answers, load_policy, subject_of
 from pantry.operations.service import find_service
 from pantry.policy import Policy, Subject, decide
 from pantry.selection import (
@@ -161,13 +161,9 @@ class Selector:
         )
 
     def _answers(self, model: InstalledModel, entry: ModelEntry | None, uses: Iterable[Use]) -> dict[Use, Answer]:
-        circumstances = self.policy.circumstances
-        if entry is not None:
-            return {use: self.catalogue.judge(entry, use, circumstances) for use in uses}
-        licence = model.facts.get("licence")
-        if isinstance(licence, str) and licence.strip().lower() in self.catalogue.licence_names:
-            return {use: self.catalogue.judge_text(licence, use, circumstances) for use in uses}
-        return {}
+        if entry is None:
+            return header_answers(self.catalogue, model, uses, self.policy.circumstances)
+        return {use: self.catalogue.judge(entry, use, self.policy.circumstances) for use in uses}
 
     def _subject(self, model: InstalledModel, evidence: Evidence | None) -> Subject:
         scores = {name: each.score for name, each in evidence.scores.items()} if evidence else {}

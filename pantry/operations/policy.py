@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pantry.catalogue.lookup import Catalogue, licences_of
-from pantry.catalogue.schema import Family, ModelEntry
-from pantry.core.errors import UsageError
+from pantry.catalogue.rights import Answer, Circumstances
+from pantry.catalogue.schema import Family, ModelEntry, Use
+from pantry.core.errors import UsageError, VerificationError
 from pantry.core.files import storage_errors, write_atomically
 from pantry.core.paths import Paths
+from pantry.formats.safety import scan
 from pantry.formats.verdict import FormatVerdict
 from pantry.policy import Action, Decision, Policy, SignatureState, Subject, decide, parse_policy
+from pantry.store.models import InstalledModel, Store
 
 FILE = "policy.toml"
 
@@ -36,20 +39,52 @@ def set_rules(paths: Paths, catalogue: Catalogue, changes: Mapping[str, str]) ->
     return policy
 
 
-def explain(
-    paths: Paths,
-    catalogue: Catalogue,
-    name: str,
-    action: Action = "load",
-    *,
-    format: FormatVerdict | None = None,
-    signature: SignatureState = "unknown",
-) -> Decision:
-    """What the policy says about a model of the catalogue. Raises NotFoundError for an unknown one."""
-    model = catalogue.model(name)
+def explain(paths: Paths, catalogue: Catalogue, name: str, action: Action | None = None) -> Decision:
+    """What the policy says about an installed model (by default: loading it) or one of the catalogue (pulling it).
+
+    For an installed model its digest is checked and its file looked into. Raises NotFoundError for an unknown name.
+    """
     policy = load_policy(paths, catalogue)
-    subject = subject_of(catalogue, model, policy, format=format, signature=signature)
-    return decide(policy, subject, action)
+    with Store.open(paths) as store:
+        installed = next((model for model in store.list() if str(model.name) == name.strip().lower()), None)
+        if installed is not None:
+            return decide(policy, installed_subject(catalogue, store, installed, policy), action or "load")
+    return decide(policy, subject_of(catalogue, catalogue.model(name), policy), action or "pull")
+
+
+def installed_subject(catalogue: Catalogue, store: Store, model: InstalledModel, policy: Policy) -> Subject:
+    """The facts of an installed model, its file checked and scanned. Its header fills in for the catalogue."""
+    try:
+        file = store.verified_file(model)
+        matches, verdict = True, scan(file) if model.format == "gguf" else None
+    except VerificationError:
+        matches, verdict = False, None
+    entry = catalogue.find_model(model.name.name)
+    if entry is not None:
+        return subject_of(
+            catalogue, entry, policy, name=str(model.name), installed=True, digest_matches=matches, format=verdict
+        )
+    answers = header_answers(catalogue, model, policy.required_use, policy.circumstances)
+    licence = catalogue.licence_names.get(str(model.facts.get("licence") or "").strip().lower())
+    return Subject(
+        name=str(model.name),
+        licences=frozenset({licence}) if licence else frozenset(),
+        answers=answers,
+        installed=True,
+        digest_matches=matches,
+        format=verdict,
+        size=model.size,
+    )
+
+
+def header_answers(
+    catalogue: Catalogue, model: InstalledModel, uses: Iterable[Use], circumstances: Circumstances
+) -> dict[Use, Answer]:
+    """What the licence in a model's own header answers; nothing when it names none that the catalogue knows."""
+    licence = model.facts.get("licence")
+    if not isinstance(licence, str) or licence.strip().lower() not in catalogue.licence_names:
+        return {}
+    return {use: catalogue.judge_text(licence, use, circumstances) for use in uses}
 
 
 def subject_of(
