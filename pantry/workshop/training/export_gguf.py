@@ -71,7 +71,9 @@ def export_gguf(model: Llama, tokenizer: Tokenizer, about: About, path: Path, ki
             for name, values in _tensors(model).items():
                 is_matrix = values.ndim == 2 and matrix is not gguf.GGMLQuantizationType.F32
                 if is_matrix:
-                    writer.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(values), matrix), raw_dtype=matrix)
+                    writer.add_tensor(
+                        name, gguf.quants.quantize(np.ascontiguousarray(values), matrix), raw_dtype=matrix
+                    )
                 else:
                     writer.add_tensor(name, np.ascontiguousarray(values))
             writer.write_header_to_file()
@@ -119,7 +121,7 @@ def _write_header(writer: gguf.GGUFWriter, shape: Shape, about: About) -> None:
 
 def _write_vocabulary(writer: gguf.GGUFWriter, tokenizer: Tokenizer, chat: bool) -> None:
     """Tokens, merges and special ids. Every training document begins with end-of-text, so that is the BOS."""
-    words = [tokenizer.id_to_token(at) for at in range(tokenizer.get_vocab_size())]
+    words = [tokenizer.id_to_token(at) or "" for at in range(tokenizer.get_vocab_size())]
     merges = [" ".join(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")

@@ -99,7 +99,9 @@ class TrainingRecipe(BaseModel):
         if self.max_characters is not None and self.max_characters < self.min_characters:
             raise ValueError(f"max_characters = {self.max_characters} is below min_characters = {self.min_characters}")
         if self.gguf == "q8_0" and (self.width % 32 or self.hidden % 32):
-            raise ValueError(f"gguf = 'q8_0' needs width and hidden to divide by 32; they are {self.width}, {self.hidden}")
+            raise ValueError(
+                f"gguf = 'q8_0' needs width and hidden to divide by 32; they are {self.width}, {self.hidden}"
+            )
         known = {"emails", "phones", "keys"}
         if wrong := [name for name in self.scrubbed if name not in known]:
             raise ValueError(f"scrub cannot blank out {wrong[0]!r}; known: {', '.join(sorted(known))}")
