@@ -140,6 +140,16 @@ def test_a_payload_that_asks_for_other_files_of_the_disk_is_refused(tmp_path: Pa
         apply(tmp_path / "base", delta, tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", ["m.safetensors", "M.safetensors", "m.safetensors/inner"])
+def test_result_names_that_clash_are_refused(tmp_path: Path, delta: Path, name: str) -> None:
+    rewrite(delta / PAYLOAD_NAME, lambda index: index["files"][0].update(path=name))
+    manifest = delta / "flatpack.toml"
+    head, results, tail = manifest.read_text().partition("[[delta.results]]")
+    manifest.write_text(head + results + tail.replace('path = "c.json"', f'path = "{name}"'))
+    with pytest.raises(BadFileError, match=r"twice|differ only by case|both a file and a folder"):
+        apply(tmp_path / "base", delta, tmp_path / "out")
+
+
 def test_an_index_that_claims_to_be_huge_is_refused_unread(delta: Path) -> None:
     file = delta / PAYLOAD_NAME
     blocks = file.read_bytes()[:8]

@@ -8,6 +8,7 @@ from pathlib import Path
 from pantry.core.errors import BadFileError, NotFoundError
 from pantry.core.refs import Digest
 from pantry.flatpack.manifest import Delta, DeltaBase, FileFact, Manifest, dump_manifest, read_manifest
+from pantry.flatpack.names import NameGuard
 from pantry.workshop.delta.layout import OpenFile
 from pantry.workshop.delta.payload import PAYLOAD_NAME, BaseBytes, BaseTensor, Index, Payload
 from pantry.workshop.delta.sources import Source
@@ -53,7 +54,10 @@ def _table(manifest: Manifest) -> Delta:
 
 
 def _check_agreement(table: Delta, index: Index) -> None:
-    """The manifest, which is signed, must list the very files that the payload builds."""
+    """The manifest, which is signed, must list the very files that the payload builds, under names that do not clash."""
+    guard = NameGuard()
+    for file in index.files:
+        guard.add(file.path)
     listed = [(fact.path, fact.digest.hex, fact.size) for fact in table.results]
     built = [(file.path, file.digest, file.size) for file in index.files]
     if listed != built:
