@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
+import struct
+import sys
 from collections.abc import Generator
 from typing import Any
 
-from pantry.core.errors import PantryError, ServiceUnavailableError, error_classes
-from pantry.core.paths import Paths
+from pantry.core.errors import ForbiddenError, PantryError, ServiceUnavailableError, error_classes
+from pantry.core.paths import Paths, is_ours
 
 CONNECT_TIMEOUT = 5.0  # seconds
+_PEER = struct.Struct("3i")  # pid, uid, gid: struct ucred of Linux
 _BY_CODE = {kind.code: kind for kind in error_classes()}
 
 
@@ -30,13 +34,26 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(CONNECT_TIMEOUT)
         self.sock.connect(self._path)
+        if peer_uid(self.sock) not in (None, os.getuid()):
+            self.sock.close()
+            raise ForbiddenError(
+                f"The socket {self._path} is served by another user.",
+                hint="Remove it, or set PANTRY_HOME to a folder of yours.",
+            )
+
+
+def peer_uid(sock: socket.socket) -> int | None:
+    """The user at the other end of a Unix socket; None where the system does not tell (all but Linux)."""
+    if sys.platform != "linux":
+        return None
+    return int(_PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))[1])
 
 
 class ServiceConnection:
     """A way to ask the service of a home, as its owner."""
 
     def __init__(self, paths: Paths) -> None:
-        self._socket = str(paths.socket)
+        self._folder, self._socket = paths.run, str(paths.socket)
 
     def get(self, path: str) -> Any:
         """GET a JSON object. Raises ServiceUnavailableError, or the error the service answers with."""
@@ -60,9 +77,9 @@ class ServiceConnection:
                         raise _error(event)
                     yield event
             if not complete:
-                raise ServiceUnavailableError("The service stopped in the middle of an answer.")
+                raise _stopped()
         except (http.client.HTTPException, OSError) as error:
-            raise ServiceUnavailableError("The service stopped in the middle of an answer.") from error
+            raise _stopped() from error
         finally:
             connection.close()
 
@@ -78,6 +95,11 @@ class ServiceConnection:
     def _open(
         self, method: str, path: str, body: dict[str, Any] | None
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        if self._folder.exists() and not is_ours(self._folder):
+            raise ForbiddenError(
+                f"{self._folder} belongs to another user, or others may write to it.",
+                hint="Remove it, or set PANTRY_HOME to a folder of yours.",
+            )
         connection = _UnixConnection(self._socket)
         try:
             connection.connect()
@@ -99,6 +121,10 @@ class ServiceConnection:
             finally:
                 connection.close()
         return connection, response
+
+
+def _stopped() -> ServiceUnavailableError:
+    return ServiceUnavailableError("The service stopped in the middle of an answer.", hint="Ask again: it starts anew.")
 
 
 def _error(body: dict[str, Any]) -> PantryError:

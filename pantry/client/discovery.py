@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 from dataclasses import dataclass
 
 from pantry.core.paths import Paths
@@ -26,6 +28,23 @@ class ServiceInfo:
         anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
         host = anywhere.get(self.host, self.host)
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+def lock_holder(paths: Paths) -> int | None:
+    """The process that holds the lock of this home, so runs its service or is about to; None when nobody does."""
+    try:
+        descriptor = os.open(paths.lock_file, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        with contextlib.suppress(ValueError):
+            return int(os.read(descriptor, 20))
+        return None
+    finally:
+        os.close(descriptor)
+    return None
 
 
 def read_service_info(paths: Paths) -> ServiceInfo | None:

@@ -6,8 +6,14 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from pantry.core.errors import StorageError, UsageError, did_you_mean
 from pantry.core.paths import Paths
@@ -79,6 +85,13 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much the service logs.")
 
+    @field_validator("llama_server")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.expanduser().is_absolute():
+            raise ValueError("the path must be absolute: the service runs in another folder")
+        return value.expanduser() if value else None
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -108,6 +121,10 @@ def load_settings(paths: Paths, **given: Any) -> Settings:
         return FileSettings(**chosen)
     except ValidationError as error:
         raise UsageError(_explain(error, file)) from None
+    except SettingsError as error:
+        raise UsageError(f'{error}: a list is written as JSON, like \'["a", "b"]\'.') from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{file} is not UTF-8 text.") from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{file} is not valid TOML: {error}.") from None
     except OSError as error:

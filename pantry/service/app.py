@@ -8,6 +8,7 @@ from aiohttp import web
 
 from pantry.core.errors import BusyError, NotFoundError, PantryError, UnauthorisedError, UsageError, did_you_mean
 from pantry.service import admin, health, native, openai, windowai
+from pantry.service.calls import failure
 from pantry.service.desk import DESK, Desk
 from pantry.service.gateway import GATEWAY, Gateway, error_object
 from pantry.service.guard import Handler, allow_origin, guard
@@ -47,7 +48,7 @@ async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except PantryError as error:
-        return error_response(error)
+        return error_response(error, native=request.path == native.PATH)
     except web.HTTPException as error:
         return error_response(_routing_error(request, error))
     except ConnectionResetError:
@@ -58,14 +59,15 @@ async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse
         return error_response(PantryError("A fault in Pantry itself; the service's log says where."))
 
 
-def error_response(error: PantryError) -> web.Response:
-    """An error as a JSON response with its status and headers."""
+def error_response(error: PantryError, *, native: bool = False) -> web.Response:
+    """An error as a JSON response with its status and headers; a reply object where the native API was called."""
     headers = {}
     if isinstance(error, BusyError):
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, UnauthorisedError):
         headers["WWW-Authenticate"] = "Bearer"
-    return web.json_response({"error": error_object(error)}, status=error.status, headers=headers)
+    body = failure(error) if native else {"error": error_object(error)}
+    return web.json_response(body, status=error.status, headers=headers)
 
 
 def _routing_error(request: web.Request, error: web.HTTPException) -> PantryError:

@@ -14,12 +14,13 @@ from pantry.service.desk import DESK
 from pantry.service.gateway import GATEWAY, caller_of, read_json
 
 routes = web.RouteTableDef()
+PATH = "/call"
 FUNCTION_FILES = (_functions_apps, _functions_models, _functions_sessions)
 """Importing them offers their functions."""
 _STATUS = {kind.code: kind.status for kind in error_classes()}
 
 
-@routes.post("/call")
+@routes.post(PATH)
 async def call(request: web.Request) -> web.StreamResponse:
     """Call a function of the native API: `{"function": NAME, "parameters": {...}}`."""
     try:

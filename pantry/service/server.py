@@ -25,6 +25,7 @@ from pantry.core.files import storage_errors, write_atomically
 from pantry.core.paths import Paths, make_private
 from pantry.core.ports import PORT_TRIES
 from pantry.core.settings import Settings
+from pantry.engines.adapter import ENGINES
 from pantry.engines.pool import Pool
 from pantry.operations.usage import Tally
 from pantry.service.app import build_app
@@ -55,6 +56,8 @@ def run_service(settings: Settings, paths: Paths, on_ready: Callable[[ServiceInf
             f"{settings.host} can be reached from other machines, and require_key is off.",
             hint="Turn require_key on, or listen on 127.0.0.1.",
         )
+    if settings.engine != "auto":
+        ENGINES.get(settings.engine)  # an unknown name is told now, not at the first request
     import uvloop
 
     make_private(paths.run)
@@ -77,6 +80,7 @@ async def _serve(
     gateway = Gateway(settings, paths, store, keys, pool, Metrics(), stopping, Tally(store.database))
     async with _listening(gateway, paths) as port:
         info = ServiceInfo(os.getpid(), settings.host, port, str(paths.socket), __version__, time.time())
+        gateway.info = info
         write_atomically(paths.service_file, json.dumps(info.__dict__).encode(), mode=0o600)
         on_ready(info)
         log.info("listening on %s port %s and %s", settings.host, port, paths.socket)
@@ -184,6 +188,8 @@ def _only_service(paths: Paths) -> Iterator[None]:
             info = read_service_info(paths)
             where = f" on port {info.port} (process {info.pid})" if info else ""
             raise ConflictError(f"Pantry runs already{where}.", hint="See: pantry status") from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
         os.close(descriptor)
