@@ -17,6 +17,8 @@ from pantry.core.errors import (
 )
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
+from pantry.flatpack.keys import new_key
+from pantry.flatpack.signature import sign
 from pantry.operations.deltas import (
     DeltaFacts,
     apply_deltas,
@@ -27,6 +29,7 @@ from pantry.operations.deltas import (
     make_delta,
     stricter_licence,
 )
+from pantry.operations.keys import trust
 from pantry.operations.models import add_model
 from pantry.store.models import Store
 from tests.workshop.model_files import base_tensors, gguf, read_tree, safetensors, tuned_tensors, write_folder
@@ -66,6 +69,22 @@ def test_an_unsigned_delta_is_refused_where_a_signature_is_required(
     with pytest.raises(PolicyRefusedError, match="not signed"):
         apply_deltas(paths, str(models[0]), [tmp_path / "tuned.fpk"], tmp_path / "result", require_signature=True)
     assert not (tmp_path / "result").exists()
+
+
+def test_a_signed_delta_of_a_trusted_publisher_raises_no_warning(
+    tmp_path: Path, paths: Paths, models: list[Path]
+) -> None:
+    key = new_key("p256")
+    make_delta(paths, str(models[0]), str(models[1]), tmp_path / "tuned.fpk")
+    signed = sign(tmp_path / "tuned.fpk", [key])
+    unknown = apply_deltas(paths, str(models[0]), [signed], tmp_path / "first")
+    assert "not known here" in unknown.warnings[0]
+    (tmp_path / "ada.pem").write_bytes(key.public.pem)
+    trust(paths, tmp_path / "ada.pem")
+    known = apply_deltas(paths, str(models[0]), [signed], tmp_path / "second", require_signature=True)
+    assert known.warnings == []
+    assert known.verdicts[0].state == "trusted"
+    assert read_tree(tmp_path / "second") == read_tree(models[1])
 
 
 def test_a_packed_delta_that_was_changed_is_refused(tmp_path: Path, paths: Paths, models: list[Path]) -> None:

@@ -54,7 +54,7 @@ def _table(manifest: Manifest) -> Delta:
 
 
 def _check_agreement(table: Delta, index: Index) -> None:
-    """The manifest, which is signed, must list the very files that the payload builds, under names that do not clash."""
+    """The manifest, which is signed, must list the very files that the payload builds. Their names must not clash."""
     guard = NameGuard()
     for file in index.files:
         guard.add(file.path)
