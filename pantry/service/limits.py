@@ -10,6 +10,7 @@ import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from aiohttp import web
 
@@ -81,6 +82,6 @@ def _somebody_listens(path: Path) -> bool:
 
 class _Refusing(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101
-        transport.write(_REFUSAL)
-        transport.close()
+        writable = cast(asyncio.WriteTransport, transport)
+        writable.write(_REFUSAL)
+        writable.close()
