@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from pantry.core.errors import ForbiddenError
+from pantry.core.errors import ForbiddenError, UsageError
 from pantry.core.files import storage_errors
 
 MAX_SOCKET_PATH = 100
@@ -76,19 +76,39 @@ class Paths:
 
 
 def find_paths(environment: dict[str, str] | None = None) -> Paths:
-    """The folders from `PANTRY_HOME`, else the platform's user folders (platformdirs)."""
+    """The folders from `PANTRY_HOME`, else the platform's user folders (platformdirs). All are absolute.
+
+    Sockets lie in XDG_RUNTIME_DIR where that is set and ours, else beside the data: never in a folder that another
+    user could have made.
+    """
     env = dict(os.environ) if environment is None else environment
     home = env.get("PANTRY_HOME")
     if home:
-        base = Path(home).expanduser().absolute()
+        base = absolute_home(home)
         return Paths(base / "config", base / "data", _short_enough(base / "run"))
     import platformdirs
 
-    return Paths(
-        Path(platformdirs.user_config_dir("pantry")),
-        Path(platformdirs.user_data_dir("pantry")),
-        _short_enough(Path(platformdirs.user_runtime_dir("pantry"))),
-    )
+    data = Path(platformdirs.user_data_dir("pantry"))
+    runtime = Path(env.get("XDG_RUNTIME_DIR") or "/nonexistent")
+    run = runtime / "pantry" if is_ours(runtime) else data / "run"
+    return Paths(Path(platformdirs.user_config_dir("pantry")), data, _short_enough(run))
+
+
+def absolute_home(text: str) -> Path:
+    """The folder that a value of `PANTRY_HOME` names. Raises UsageError when its user is unknown."""
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise UsageError(f"PANTRY_HOME is {text!r}, and there is no such user.") from None
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether `folder` is a real folder of this user that nobody else can write to."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
 def _short_enough(folder: Path) -> Path:

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from pantry.client.connection import ServiceConnection
-from pantry.client.discovery import ServiceInfo, read_service_info
-from pantry.core.errors import ConflictError, PantryError, ServiceUnavailableError
+from pantry.client.discovery import ServiceInfo, lock_holder
+from pantry.core.errors import PantryError, ServiceUnavailableError
 from pantry.core.files import storage_errors
-from pantry.core.paths import Paths, make_private
+from pantry.core.paths import Paths, absolute_home, make_private
 
-START_TIMEOUT = 30.0  # seconds a detached service may take until it answers
+START_TIMEOUT = 60.0  # seconds a detached service may take until it answers
 STOP_TIMEOUT = 15.0  # seconds a service may take to stop
 POLL = 0.02  # seconds
+MAX_LOG = 5_000_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -33,71 +34,100 @@ class Started:
 
 
 def find_service(paths: Paths) -> ServiceInfo | None:
-    """The service of this home if one answers, else None."""
+    """The service of this home if one answers on its socket, else None. Raises ForbiddenError for another user's."""
     try:
-        ServiceConnection(paths).get("/readyz")
+        return ServiceInfo(**ServiceConnection(paths).get("/admin/service"))
     except ServiceUnavailableError:
         return None
-    return read_service_info(paths)
 
 
 def ensure_service(paths: Paths, options: list[str] | None = None) -> Started:
     """The running service, started in the background first if there is none.
 
-    Raises ServiceUnavailableError with the end of its log when it does not come up.
+    Callers at the same time start one service between them. Raises ServiceUnavailableError with the end of its log
+    when it does not come up; what was started is ended then.
     """
     if info := find_service(paths):
         return Started(info, new=False)
-    log = paths.logs / "service.log"
-    with storage_errors(f"Writing {log}"):
-        make_private(paths.logs)
-        with log.open("ab") as output:
+    make_private(paths.run)
+    with _one_at_a_time(paths.run / "start.lock"):
+        if info := find_service(paths):
+            return Started(info, new=False)
+        if lock_holder(paths) is not None:  # started by hand, and about to answer
+            return Started(_wait(paths, None, paths.logs / "service.log", 0), new=False)
+        log = _service_log(paths)
+        with storage_errors(f"Writing {log}"), log.open("ab") as output:
             position = output.tell()
             process = subprocess.Popen(
-                [sys.executable, "-m", "pantry", "up", *(options or [])],
+                [sys.executable, "-P", "-m", "pantry", "up", *(options or [])],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
                 cwd="/",
+                env=_environment(),
             )
-    deadline = time.monotonic() + START_TIMEOUT
-    while time.monotonic() < deadline:
-        if info := find_service(paths):
-            return Started(info, new=info.pid == process.pid)
-        if process.poll() is not None and not _another_is_starting(process.returncode):
-            break
-        time.sleep(POLL)
-    raise ServiceUnavailableError(f"Pantry did not start: {_reason(log, position)}", hint=f"Its log is {log}.")
+        return Started(_wait(paths, process, log, position), new=True)
 
 
 def stop_service(paths: Paths) -> bool:
     """Stop the service of this home; False when none runs. Raises PantryError when it does not end."""
-    info = read_service_info(paths)
-    if info is None or not _is_service(info):
+    info = find_service(paths)
+    pid = info.pid if info else lock_holder(paths)
+    if pid is None:
         return False
-    os.kill(info.pid, signal.SIGTERM)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_TIMEOUT
     while time.monotonic() < deadline:
-        if not _is_service(info):
+        if lock_holder(paths) is None:
             return True
         time.sleep(POLL)
     raise PantryError(
-        f"Process {info.pid} did not stop within {STOP_TIMEOUT:.0f} seconds.", hint=f"End it with: kill -9 {info.pid}"
+        f"Process {pid} did not stop within {STOP_TIMEOUT:.0f} seconds.", hint=f"End it with: kill -9 {pid}"
     )
 
 
-def _is_service(info: ServiceInfo) -> bool:
-    """Whether the process that wrote `info` lives: a later one with its number started after it wrote."""
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(info.pid)
-        return process.create_time() <= info.started_at + 1 and process.status() != psutil.STATUS_ZOMBIE
-    return False
+def _wait(paths: Paths, process: subprocess.Popen[bytes] | None, log: Path, position: int) -> ServiceInfo:
+    """Wait until the service answers; `process` is the one just started, if any."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        if info := find_service(paths):
+            return info
+        if process is not None and process.poll() is not None and lock_holder(paths) is None:
+            break
+        time.sleep(POLL)
+    if process is not None and process.poll() is None:
+        process.terminate()
+    raise ServiceUnavailableError(f"Pantry did not start: {_reason(log, position)}", hint=f"Its log is {log}.")
 
 
-def _another_is_starting(exit_code: int) -> bool:
-    """Two starts at once: one gets the lock, the other ends with the code of a conflict and waits for the first."""
-    return exit_code == ConflictError.exit_code
+def _environment() -> dict[str, str]:
+    """This process's variables, with a relative PANTRY_HOME made absolute: the service runs in another folder."""
+    home = os.environ.get("PANTRY_HOME")
+    return {**os.environ, "PANTRY_HOME": str(absolute_home(home))} if home else dict(os.environ)
+
+
+def _service_log(paths: Paths) -> Path:
+    """The log of services in the background; an old one that grew large is kept beside it once."""
+    log = paths.logs / "service.log"
+    with storage_errors(f"Writing {log}"):
+        make_private(paths.logs)
+        if log.exists() and log.stat().st_size > MAX_LOG:
+            log.replace(log.with_suffix(".log.old"))
+    return log
+
+
+@contextlib.contextmanager
+def _one_at_a_time(file: Path) -> Iterator[None]:
+    """Hold a lock file, waiting for others to let go of it."""
+    with storage_errors(f"Locking {file}"):
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _reason(log: Path, position: int) -> str:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
 
-from pantry.core.errors import UsageError
+from pantry.core.errors import ServiceUnavailableError, UsageError
 from pantry.core.refs import ModelName
 from pantry.engines.pool import LoadedModel
 from pantry.service.gateway import GATEWAY, Gateway, read_json
 
 routes = web.RouteTableDef()
+
+
+@routes.get("/admin/service")
+async def service(request: web.Request) -> web.Response:
+    """The service itself: process, addresses, version, start."""
+    gateway = request.app[GATEWAY]
+    if gateway.info is None or gateway.stopping.is_set():
+        raise ServiceUnavailableError("The service is starting or stopping.")
+    return web.json_response(asdict(gateway.info))
 
 
 @routes.get("/admin/loaded")

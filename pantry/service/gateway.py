@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from pantry.client.discovery import ServiceInfo
 from pantry.core.errors import (
     ApprovalNeededError,
     BusyError,
@@ -57,6 +58,8 @@ class Gateway:
     metrics: Metrics
     stopping: asyncio.Event
     tally: Tally
+    info: ServiceInfo | None = None
+    """Where the service listens, once it does."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     """Work that goes on beside the requests; ended with the service."""
 

@@ -22,7 +22,7 @@ class Echo:
 
     def command(self, model: ModelFile, options: LoadOptions, socket: Path, settings: Settings) -> list[str]:
         arguments = [str(model.path), str(model.name), str(socket), str(options.context)]
-        return [sys.executable, "-m", "pantry.engines._echo_process", *arguments]
+        return [sys.executable, "-P", "-m", "pantry.engines._echo_process", *arguments]
 
 
 adapter = Echo()
