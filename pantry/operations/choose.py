@@ -16,7 +16,7 @@ from pantry.core.errors import ServiceUnavailableError
 from pantry.core.paths import Paths, find_paths
 from pantry.core.refs import Digest
 from pantry.operations.fit import EFFICIENCY, entry_speed, weights_for_speed
-from pantry.operations.policy import header_answers, load_policy, subject_of
+from pantry.operations.policy import REMOTE, header_answers, installed_subject, load_policy, subject_of
 from pantry.operations.service import find_service
 from pantry.policy import Policy, Subject, decide
 from pantry.selection import (
@@ -151,6 +151,7 @@ class Selector:
             context=context,
             parameters=facts.get("parameters") or (entry.parameters if entry else None),
             memory=running_size(model.size, context, entry.shape if entry else None),
+            remote=model.format == REMOTE,
             reads=frozenset(entry.inputs) if entry else frozenset({"text"}),
             declared=entry.capabilities if entry else {},
             speed=EFFICIENCY * self.bandwidth / (model.size * active) if self.bandwidth and model.size else None,
@@ -167,19 +168,7 @@ class Selector:
 
     def _subject(self, model: InstalledModel, evidence: Evidence | None) -> Subject:
         scores = {name: each.score for name, each in evidence.scores.items()} if evidence else {}
-        entry = self.entry_of(model)
-        if entry is not None:
-            return subject_of(self.catalogue, entry, self.policy, name=str(model.name), installed=True, evidence=scores)
-        answers = self._answers(model, None, self.policy.required_use)
-        licence = self.catalogue.licence_names.get(str(model.facts.get("licence") or "").strip().lower())
-        return Subject(
-            name=str(model.name),
-            licences=frozenset({licence}) if licence else frozenset(),
-            answers=answers,
-            installed=True,
-            evidence=scores,
-            size=model.size,
-        )
+        return installed_subject(self.catalogue, model, self.entry_of(model), self.policy, scores)
 
     def _available(self, request: Request, uses: tuple[Use, ...], here: Collection[str]) -> list[Candidate]:
         query = self._query(request, obey_policy=True)

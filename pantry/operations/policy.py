@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pantry.catalogue.lookup import Catalogue, licences_of
@@ -14,10 +15,12 @@ from pantry.core.files import storage_errors, write_atomically
 from pantry.core.paths import Paths
 from pantry.formats.safety import scan
 from pantry.formats.verdict import FormatVerdict
-from pantry.policy import Action, Decision, Policy, SignatureState, Subject, decide, parse_policy
+from pantry.policy import Action, Decision, Policy, Subject, decide, parse_policy
 from pantry.store.models import InstalledModel, Store
 
 FILE = "policy.toml"
+REMOTE = "remote"
+"""The format under which the store lists a model that runs at a provider."""
 
 
 def load_policy(paths: Paths, catalogue: Catalogue) -> Policy:
@@ -48,33 +51,44 @@ def explain(paths: Paths, catalogue: Catalogue, name: str, action: Action | None
     with Store.open(paths) as store:
         installed = next((model for model in store.list() if str(model.name) == name.strip().lower()), None)
         if installed is not None:
-            return decide(policy, installed_subject(catalogue, store, installed, policy), action or "load")
+            subject = installed_subject(catalogue, installed, catalogue.find_model(installed.name.name), policy)
+            matches, verdict = _file_facts(store, installed)
+            return decide(policy, replace(subject, digest_matches=matches, format=verdict), action or "load")
     return decide(policy, subject_of(catalogue, catalogue.model(name), policy), action or "pull")
 
 
-def installed_subject(catalogue: Catalogue, store: Store, model: InstalledModel, policy: Policy) -> Subject:
-    """The facts of an installed model, its file checked and scanned. Its header fills in for the catalogue."""
-    try:
-        file = store.verified_file(model)
-        matches, verdict = True, scan(file) if model.format == "gguf" else None
-    except VerificationError:
-        matches, verdict = False, None
-    entry = catalogue.find_model(model.name.name)
+def installed_subject(
+    catalogue: Catalogue,
+    model: InstalledModel,
+    entry: ModelEntry | None,
+    policy: Policy,
+    evidence: Mapping[str, float] | None = None,
+) -> Subject:
+    """The facts of an installed model without its file. Its header fills in where it has no catalogue entry."""
     if entry is not None:
-        return subject_of(
-            catalogue, entry, policy, name=str(model.name), installed=True, digest_matches=matches, format=verdict
-        )
-    answers = header_answers(catalogue, model, policy.required_use, policy.circumstances)
+        found = subject_of(catalogue, entry, policy, name=str(model.name), installed=True, evidence=evidence)
+        return replace(found, remote=found.remote or model.format == REMOTE)
     licence = catalogue.licence_names.get(str(model.facts.get("licence") or "").strip().lower())
     return Subject(
         name=str(model.name),
         licences=frozenset({licence}) if licence else frozenset(),
-        answers=answers,
+        answers=header_answers(catalogue, model, policy.required_use, policy.circumstances),
+        remote=model.format == REMOTE,
         installed=True,
-        digest_matches=matches,
-        format=verdict,
+        evidence=evidence or {},
         size=model.size,
     )
+
+
+def _file_facts(store: Store, model: InstalledModel) -> tuple[bool | None, FormatVerdict | None]:
+    """Whether the model's file has its digest, and what a scan of it found; None where there is no file to look at."""
+    if model.format == REMOTE:
+        return None, None
+    try:
+        file = store.verified_file(model)
+    except VerificationError:
+        return False, None
+    return True, scan(file) if model.format == "gguf" else None
 
 
 def header_answers(
@@ -94,9 +108,6 @@ def subject_of(
     *,
     name: str | None = None,
     installed: bool = False,
-    digest_matches: bool | None = None,
-    format: FormatVerdict | None = None,
-    signature: SignatureState = "unknown",
     evidence: Mapping[str, float] | None = None,
 ) -> Subject:
     """The facts the policy needs of a catalogue model; what only the caller can know is handed in."""
@@ -109,9 +120,6 @@ def subject_of(
         alignment=model.alignment,
         remote=model.remote,
         installed=installed,
-        digest_matches=digest_matches,
-        signature=signature,
-        format=format,
         evidence=evidence or {},
         size=model.download_bytes,
     )

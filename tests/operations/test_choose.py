@@ -179,3 +179,12 @@ def test_whole_way_over_a_real_store_and_policy(paths: Paths, tiny_gguf: Path) -
 
 def test_nothing_is_loaded_where_no_service_runs(paths: Paths) -> None:
     assert loaded_names(paths) == frozenset()
+
+
+def test_remote_model_needs_no_memory_and_obeys_the_switch() -> None:
+    far = InstalledModel(ModelName.parse("far"), Digest("0" * 64), 0, "remote", "test", "2026-11-21", {"chat": True})
+    assert ask(selector(), "ram<=1kB", (far,)).action == "use"
+    with pytest.raises(ModelNotFoundError, match="runs at a provider"):
+        ask(selector(), "local", (far,))
+    with pytest.raises(ModelNotFoundError, match="remote models are off"):
+        ask(selector(remote=False), models=(far,))
