@@ -29,7 +29,7 @@ from pantry.operations.models import add_model
 from pantry.policy import Policy
 from pantry.selection import Measurement, Request, parse_needs
 from pantry.store.models import InstalledModel, Store
-from tests.formats.test_memory import _write_model
+from tests.random_model import write_random_model
 
 CHOICE_TARGET = 20.0  # milliseconds
 FIT_TARGET = 30.0
@@ -137,7 +137,7 @@ def main() -> None:
         row("fit of a catalogue model", timed(lambda: fit.fit_entry(book.model("qwen3-0.6b"), here)), FIT_TARGET)
         model_file = Path(folder) / "model.gguf"
         shape = {"layers": 28, "width": 64, "heads": 4, "kv": 2, "ff": 128, "vocabulary": 150_000}
-        _write_model(model_file, **shape, type="F16", context=32768)
+        write_random_model(model_file, **shape, type="F16", context=32768)
         row("fit of a file with 150,000 tokens, first time", timed(lambda: fit.fit_file(model_file, here)))
         with Store.open(paths) as store:
             installed = add_model(store, model_file, ModelName.parse("model"))
