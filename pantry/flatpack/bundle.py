@@ -15,8 +15,8 @@ from pantry.core.errors import BadFileError
 from pantry.flatpack.statement import PAYLOAD_TYPE, read_json
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
-MAX_BUNDLE = 512 << 20
-"""Largest bundle read, in bytes: a million files."""
+MAX_BUNDLE = 64 << 20
+"""Largest bundle read, in bytes: about 300,000 files."""
 MAX_SIGNATURES = 16
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 
-_HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*")
+_HEADING = re.compile(r"#{1,6}\s+(.*)")
 _LABEL = re.compile(r"\s*[-*+]\s+\*\*(?P<label>.+?):?\*\*:?\s*(?P<value>.*)")
 _ITEM = re.compile(r"\s*(?:[-*+]|\d+[.)])\s+(?P<text>.*)")
 _BRACKETED = re.compile(r"\[(?![ xX]\]|\^|\d+\])[^\[\]\n]+\](?![(\[:])")
@@ -28,20 +29,20 @@ class Section:
         """Its lines with their numbers."""
         return list(enumerate(self.lines, self.line + 1))
 
+    @cached_property
     def labels(self) -> list[tuple[int, str, str]]:
         """Items like `- **Label:** value`: line, label, value with the lines that continue it."""
-        found: list[tuple[int, str, str]] = []
+        found: list[tuple[int, str, list[str]]] = []
         for number, text in self.numbered():
             if match := _LABEL.fullmatch(text):
-                found.append((number, match["label"].strip().rstrip(":"), match["value"].strip()))
+                found.append((number, match["label"].strip().rstrip(":"), [match["value"].strip()]))
             elif found and text.strip() and text[:1].isspace() and not _ITEM.fullmatch(text):
-                line, label, value = found[-1]
-                found[-1] = (line, label, f"{value} {text.strip()}".strip())
-        return found
+                found[-1][2].append(text.strip())
+        return [(line, label, " ".join(parts).strip()) for line, label, parts in found]
 
     def labelled(self, label: str) -> tuple[int, str] | None:
         """The line and value of the item with that label, upper and lower case alike."""
-        for line, name, value in self.labels():
+        for line, name, value in self.labels:
             if name.lower() == label.lower():
                 return line, value
         return None
@@ -82,7 +83,7 @@ def split_sections(text: str) -> dict[str, Section]:
             fenced = not fenced
         heading = None if fenced else _HEADING.fullmatch(line)
         if heading:
-            current = Section(heading[2], number)
+            current = Section(heading[1].strip().rstrip("#").rstrip(), number)
             found.setdefault(current.title.lower(), current)
         else:
             current.lines.append(line)

@@ -14,7 +14,7 @@ from typing import Any
 from pantry.core.errors import BadFileError
 from pantry.flatpack.card_text import Section, bracketed, split_sections
 
-CARD_LIMIT = 4 << 20
+CARD_LIMIT = 1 << 20
 """Largest card read, in bytes."""
 
 
@@ -170,7 +170,7 @@ class _CardReader:
         section = self._section("Data Fields Description")
         if section is None:
             return ()
-        items = section.labels()
+        items = section.labels
         if not items:
             self.faults.append(Fault(section.line, "no field is described in 'Data Fields Description'."))
         found = []
@@ -186,7 +186,7 @@ class _CardReader:
 
     def _target(self) -> CardField | None:
         section = self.sections.get("target variable (if any)") or self.sections.get("target variable")
-        if section is None or not section.labels():
+        if section is None or not section.labels:
             return None
         values = {name: self._labelled(section, (name,)) for name in ("Name", "Type", "Description")}
         none = values["Name"].strip().lower() in ("", "none", "-", "n/a")

@@ -5,6 +5,7 @@ Format: https://huggingface.co/docs/hub/datasets-cards and the template of huggi
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from typing import Any
@@ -14,6 +15,9 @@ from pantry.flatpack.card_text import Section, bracketed, split_sections
 from pantry.flatpack.dataset_card import CARD_LIMIT, Card, CardField
 
 _MODALITIES = ("text", "image", "audio", "video", "tabular", "timeseries")
+_FRONT_LIMIT = 64 << 10
+"""Largest front matter read, in bytes."""
+_CONTACT_LIMIT = 500
 _NOT_GIVEN = "[More Information Needed]"
 
 
@@ -84,13 +88,13 @@ def from_hf_card(content: bytes) -> Card:
     labels = {
         label.lower(): value
         for section in sections.values()
-        for _, label, value in section.labels()
+        for _, label, value in section.labels
         if value and not bracketed(value)
     }
-    contact = _prose(sections, "dataset card contact")
+    contact = _prose(sections, "dataset card contact")[:_CONTACT_LIMIT]
     email = re.search(r"<([^<>]+)>|([\w.+-]+@[\w-]+\.[\w.-]+)", contact)
     return Card(
-        name=str(front.get("pretty_name") or _title(body)),
+        name=_scalar(front.get("pretty_name")) or _title(body),
         version=labels.get("version", ""),
         description=_summary(sections),
         source=_source(sections),
@@ -116,6 +120,8 @@ def _split(text: str) -> tuple[dict[str, Any], str]:
     match = re.match(r"---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|$)", text, re.DOTALL)
     if not match:
         return {}, text
+    if len(match[1]) > _FRONT_LIMIT:
+        raise BadFileError(f"The card's front matter is longer than {_FRONT_LIMIT} characters.")
     try:
         import yaml
     except ModuleNotFoundError:
@@ -136,8 +142,23 @@ def _title(body: str) -> str:
 
 def _prose(sections: dict[str, Section], title: str) -> str:
     section = sections.get(title)
-    text = re.sub(r"<!--.*?-->", "", section.text(), flags=re.DOTALL).strip() if section else ""
+    text = _without_comments(section.text()).strip() if section else ""
     return "" if _NOT_GIVEN in text else text
+
+
+def _without_comments(text: str) -> str:
+    """The text without `<!-- … -->`; the standard library's pattern matching would take the square of the time."""
+    kept, start = [], 0
+    while (begin := text.find("<!--", start)) >= 0:
+        kept.append(text[start:begin])
+        end = text.find("-->", begin)
+        start = end + 3 if end >= 0 else len(text)
+    return "".join(kept) + text[start:]
+
+
+def _scalar(value: object) -> str:
+    """A YAML value as text, if it is one: lists that hold themselves many times over have no use here."""
+    return str(value) if isinstance(value, str | int | float | datetime.date) else ""
 
 
 def _summary(sections: dict[str, Section]) -> str:
@@ -158,9 +179,9 @@ def _after(text: str, label: str) -> str:
 
 def _licence(front: dict[str, Any], labels: dict[str, str]) -> str:
     listed = front.get("license")
-    listed = " AND ".join(map(str, listed)) if isinstance(listed, list) else str(listed or "")
+    listed = " AND ".join(map(_scalar, listed)) if isinstance(listed, list) else _scalar(listed)
     if listed in ("", "other", "unknown"):
-        return str(front.get("license_name") or labels.get("license", ""))
+        return _scalar(front.get("license_name")) or labels.get("license", "")
     return labels["license"] if labels.get("license", "").lower() == listed.lower() else listed
 
 
@@ -177,8 +198,9 @@ def _fields(front: dict[str, Any], structure: Section | None) -> tuple[CardField
     if isinstance(features, list) and features:
         items = [item for item in features if isinstance(item, dict) and item.get("name")]
         return tuple(
-            CardField(str(item["name"]), str(item.get("dtype") or "structure"), described.get(str(item["name"]), ""))
+            CardField(name, _scalar(item.get("dtype")) or "structure", described.get(name, ""))
             for item in items
+            if (name := _scalar(item["name"]))
         )
     return tuple(CardField(name, kind, text) for name, kind, text in _described(structure) if ", target" not in kind)
 
@@ -191,7 +213,7 @@ def _target(structure: Section | None) -> CardField | None:
 def _described(structure: Section | None) -> list[tuple[str, str, str]]:
     """Lines like `- **name** (type): description`."""
     text = structure.text() if structure else ""
-    return re.findall(r"^- \*\*(.+?)\*\* \((.+?)\): ?(.*)$", text, re.MULTILINE)
+    return re.findall(r"^- \*\*([^*\n]+)\*\* \(([^()\n]+)\): ?(.*)$", text, re.MULTILINE)
 
 
 def _list(sections: dict[str, Section], title: str) -> tuple[str, ...]:

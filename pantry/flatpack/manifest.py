@@ -33,8 +33,10 @@ from pantry.flatpack.placeholders import Placeholder, find_placeholders
 
 MANIFEST_NAME = "flatpack.toml"
 CARD_NAME = "DATASET.md"
-MANIFEST_LIMIT = 4 << 20
+MANIFEST_LIMIT = 2 << 20
 """Largest manifest read, in bytes; a delta over thousands of shards stays well below."""
+_MAX_DOTS = 300
+"""Dots in one line: the time to parse a dotted key grows with the square of its parts."""
 
 _NAME = r"[a-z0-9](?:[a-z0-9._-]{0,126}[a-z0-9])?"
 _SEMVER = re.compile(r"\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?")
@@ -207,7 +209,11 @@ def read_table(content: bytes, where: str) -> dict[str, Any]:
     if len(content) > MANIFEST_LIMIT:
         raise BadFileError(f"{where} has {len(content)} bytes; at most {MANIFEST_LIMIT} are read.")
     try:
-        return tomllib.loads(content.decode())
+        text = content.decode()
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.count(".") > _MAX_DOTS:
+                raise BadFileError(f"{where}, line {number}: more than {_MAX_DOTS} dots. Break the line up.")
+        return tomllib.loads(text)
     except UnicodeDecodeError as error:
         raise BadFileError(f"{where} is not UTF-8 at byte {error.start}.") from None
     except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:

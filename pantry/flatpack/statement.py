@@ -21,10 +21,13 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
-MAX_FILES = 1_000_000
+MAX_FILES = 400_000
 MAX_FILE_SIZE = 1 << 50
 MAX_FRAME = 64 << 20
 """Content of one frame, in bytes."""
+_FREE_PARTS = 2000
+_BYTES_PER_PART = 10
+"""Lists, tables and texts that JSON may have: so many, and one more for each so many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,10 @@ def load_statement(payload: bytes) -> Statement:
 
 
 def read_json(content: bytes, what: str) -> Any:
-    """Parse JSON from a stranger. Raises BadFileError."""
+    """Parse JSON from a stranger. Raises BadFileError, also for JSON made to need far more memory than its length."""
+    parts = content.count(b"[") + content.count(b"{") + content.count(b'"') // 2
+    if parts > _FREE_PARTS + len(content) // _BYTES_PER_PART:
+        raise BadFileError(f"{what} has {parts} values in {len(content)} bytes, more than any real one.")
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:

@@ -97,6 +97,14 @@ class TestHuggingFace:
         with pytest.raises(BadFileError):
             from_hf_card(content)
 
+    def test_a_list_that_holds_itself_many_times_over(self) -> None:
+        bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+        for name, inner in zip("bcdefghij", "abcdefghi", strict=True):
+            bomb += f"{name}: &{name} [{', '.join([f'*{inner}'] * 10)}]\n"
+        front = f"---\n{bomb}pretty_name: *j\nlicense: *j\ndataset_info: {{features: [{{name: *j, dtype: *j}}]}}\n---\n"
+        card = from_hf_card(front.encode())
+        assert (card.name, card.fields) == ("", ())
+
     @given(st.binary(max_size=300) | st.text("-: []{}\n#a*&!", max_size=200).map(lambda t: f"---\n{t}\n---\n".encode()))
     def test_any_bytes_give_a_card_or_an_error(self, content: bytes) -> None:
         with contextlib.suppress(BadFileError):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from pantry.core.errors import BadFileError
 from pantry.flatpack.dataset_card import Card, CardField, check_card, load_card, parse_card, render_card
+from pantry.flatpack.hf_card import from_hf_card
 
 CARD = Card(
     name="Tales",
@@ -158,6 +160,32 @@ def test_what_is_no_text_is_refused() -> None:
         check_card(b"\xff")
     with pytest.raises(BadFileError, match="at most"):
         check_card(b"x" * (5 << 20))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "# " + " " * 1_000_000 + "x",
+        "# x " + "# " * 500_000,
+        "## Metadata\n- **Source:** x\n" + " y\n" * 300_000,
+        "- **" * 250_000,
+        "- **" + "a" * 1_000_000,
+        "[" * 1_000_000,
+        "[a" * 500_000,
+        "<!--" * 250_000,
+        "## Dataset Structure\n- **a** (x" + "** (x" * 200_000,
+        "## Dataset Card Contact\n" + "a" * 1_000_000,
+        "```\n" * 250_000,
+        "---\n" * 250_000,
+    ],
+    ids=lambda content: content[:30],
+)
+def test_no_text_makes_the_readers_hang(content: str) -> None:
+    start = time.process_time()
+    assert check_card(content.encode())
+    with contextlib.suppress(BadFileError):
+        from_hf_card(content.encode())
+    assert time.process_time() - start < 5
 
 
 @given(st.binary(max_size=400) | st.text('#*-[]`:\n 1.ab{}"', max_size=400).map(str.encode))

@@ -20,7 +20,7 @@ from pantry.core.errors import BadFileError, VerificationError
 from pantry.core.refs import Digest
 from pantry.flatpack import _frames, _tar, statement
 from pantry.flatpack.archive import Reader, pack
-from pantry.flatpack.bundle import dump_bundle
+from pantry.flatpack.bundle import dump_bundle, load_bundle
 from pantry.flatpack.keys import PrivateKey
 from pantry.flatpack.signature import sign, verify
 from pantry.flatpack.statement import Frame
@@ -357,6 +357,16 @@ def test_a_flatpack_without_manifest_first(tmp_path: Path) -> None:
 
 
 class TestBombs:
+    @pytest.mark.parametrize("piece", [b"[],", b"{},", b'"ab",'])
+    def test_json_that_needs_far_more_memory_than_its_length(self, piece: bytes) -> None:
+        content = b"[" + piece * 2_000_000 + b"0]"
+        tracemalloc.start()
+        for read in (statement.load_statement, load_bundle):
+            with pytest.raises(BadFileError, match="more than any real one"):
+                read(content)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        tracemalloc.stop()
+
     def test_a_hundred_thousand_empty_members_are_read_in_seconds(self, tmp_path: Path) -> None:
         path = forge(tmp_path / "a.fpk", sorted((f"{number}", b"") for number in range(100_000)))
         start = time.process_time()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,23 @@ def test_what_is_wrong_is_named(content: bytes, words: str) -> None:
     with pytest.raises(BadFileError) as error:
         parse_manifest(content)
     assert words in error.value.message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ".".join("a" * 1_000_000) + " = 1",
+        "[" + ".".join("a" * 1_000_000) + "]",
+        'x = {a = """\n""", ' + ".".join(["b"] * 500_000) + " = 1}",
+        '"' + '"."'.join("a" * 300_000) + '" = 1',
+    ],
+    ids=["key", "table", "inline", "quoted"],
+)
+def test_a_key_of_a_million_parts_does_not_take_for_ever(content: str) -> None:
+    start = time.process_time()
+    with pytest.raises(BadFileError, match="more than 300 dots"):
+        parse_manifest(content.encode())
+    assert time.process_time() - start < 5
 
 
 def test_every_fault_is_told_at_once() -> None:
