@@ -331,7 +331,7 @@ def measure_enc(room: Path) -> None:
     for md5, name in ((False, "pantry delta decrypt --no-md5"), (True, "pantry delta decrypt")):
         rows.append([name, f"{speeds[md5]:.0f}", f"{speeds[md5] / loop:.0f}"])
     met = verdict(speeds[False] / loop, LEAST_ENC, at_most=False)
-    note = f"Wanted ≥ {LEAST_ENC:.0f} times: {met}. Sums are hashed beside the rest: the clock shows more on free cores."
+    note = f"Wanted ≥ {LEAST_ENC:.0f} times: {met}. Sums are hashed beside the rest: by the clock it is more."
     print_table(f".enc, {size:.0f} MB, SHA-256 checked", ["", "MB/s", "times"], rows, note)
 
 

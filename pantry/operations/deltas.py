@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from pantry.core.errors import (
     UsageError,
     VerificationError,
 )
-from pantry.core.files import TEMPORARY_PREFIX, storage_errors
+from pantry.core.files import storage_errors
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.flatpack.archive import Reader, pack
@@ -36,6 +35,7 @@ from pantry.workshop.delta.lowrank import find_factors
 from pantry.workshop.delta.make import write_payload
 from pantry.workshop.delta.payload import PAYLOAD_NAME, BaseTerms
 from pantry.workshop.delta.plan import Planner
+from pantry.workshop.delta.room import room_beside
 from pantry.workshop.delta.sources import Progress, Source
 
 
@@ -104,7 +104,7 @@ def make_delta(
         single = base_source.is_file and target_source.is_file
         planner = Planner(base_source, lora, renames or {}, single, find_factors if find_low_rank else None)
         facts = facts or DeltaFacts()
-        with _room_beside(out) as room:
+        with room_beside(out) as room:
             folder = room / "delta"
             folder.mkdir()
             terms = BaseTerms(licence=_licence(facts.base_licence), terms=facts.base_terms)
@@ -146,7 +146,7 @@ def apply_deltas(
     """
     with contextlib.ExitStack() as opened:
         source = opened.enter_context(open_model(paths, base))
-        room = opened.enter_context(_room_beside(out))
+        room = opened.enter_context(room_beside(out))
         found = [opened.enter_context(_opened_delta(paths, path, room / str(n))) for n, path in enumerate(deltas)]
         verdicts = tuple(verdict for _, verdict in found)
         if require_signature and (refused := [verdict for verdict in verdicts if verdict.state != "trusted"]):
@@ -169,7 +169,7 @@ def flatten_deltas(
     _check_free(out)
     with contextlib.ExitStack() as opened:
         source = opened.enter_context(open_model(paths, base))
-        room = opened.enter_context(_room_beside(out))
+        room = opened.enter_context(room_beside(out))
         found = [opened.enter_context(_opened_delta(paths, path, room / str(n))) for n, path in enumerate(deltas)]
         ordered = in_order_of_use(source, [delta for delta, _ in found])
         built = room / "built"
@@ -296,19 +296,6 @@ def _plain_name(title: str) -> str:
 def _check_free(out: Path) -> None:
     if out.exists() or out.is_symlink():
         raise ConflictError(f"{out} exists already.", hint="Give another name with -o, or remove it.")
-
-
-@contextlib.contextmanager
-def _room_beside(out: Path) -> Iterator[Path]:
-    """A temporary folder on the disk of `out`."""
-    with storage_errors(f"Writing beside {out}"):
-        parent = out.absolute().parent
-        parent.mkdir(parents=True, exist_ok=True)
-        room = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}delta-", dir=parent))
-    try:
-        yield room
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
 
 
 def _finish(folder: Path, out: Path) -> MadeDelta:

@@ -7,5 +7,5 @@
   LoRA's matrices as published; `lowrank`: finds them where they were not; `stretch`: bytes that are no tensor.
 - `payload`: the file that holds the blocks and their index; `folder`: payload and manifest together; `make` writes a
   delta, `match` recognises its base, `apply` rebuilds from it.
-- `chain`: deltas on deltas; `inspect`: what a delta says of itself.
+- `chain`: deltas on deltas; `inspect`: what a delta says of itself; `room`: temporary folders.
 """

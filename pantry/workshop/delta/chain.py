@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from pantry.core.errors import UsageError, VerificationError
-from pantry.core.files import TEMPORARY_PREFIX, storage_errors
 from pantry.workshop.delta.apply import apply_delta
 from pantry.workshop.delta.folder import DeltaFolder
 from pantry.workshop.delta.match import match_base
+from pantry.workshop.delta.room import room_beside
 from pantry.workshop.delta.sources import Progress, Source
 
 
@@ -62,10 +61,7 @@ def apply_chain(base: Source, deltas: Sequence[DeltaFolder], out: Path, progress
     if len(ordered) == 1:
         apply_delta(base, ordered[0], out, progress)
         return
-    with storage_errors(f"Writing beside {out}"):
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        room = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}chain-", dir=out.absolute().parent))
-    try:
+    with room_beside(out) as room:
         between: Path | None = None
         for number, delta in enumerate(ordered):
             last = number == len(ordered) - 1
@@ -80,5 +76,3 @@ def apply_chain(base: Source, deltas: Sequence[DeltaFolder], out: Path, progress
                     source.close()
                     shutil.rmtree(between)
             between = step
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
