@@ -95,6 +95,8 @@ def ps(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> Non
     rows = []
     for row in answer["loaded"]:
         left = "pinned" if row["pinned"] else "in use" if row["active"] else "when needed"
+        if row["state"] == "loading":
+            left = "is loading"
         if row["unloads_in"] is not None:
             left = format_duration(row["unloads_in"])
         rows.append(

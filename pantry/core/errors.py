@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from itertools import islice
 
 
 class PantryError(Exception):
@@ -39,6 +40,13 @@ class PromptTooLongError(UsageError):
     """The prompt does not fit the model's context. Nothing is cut silently."""
 
     code = "context_length_exceeded"
+
+
+class SlowClientError(UsageError):
+    """The client took too long to send its request."""
+
+    code = "request_timeout"
+    status = 408
 
 
 class NotFoundError(PantryError):
@@ -200,13 +208,15 @@ class TrainingError(PantryError):
     exit_code = 18
 
 
+MOST_COMPARED = 1000
+"""Names that are compared to find the nearest; more would take longer than the hint is worth."""
 INTERRUPTED_EXIT_CODE = 130
 """Exit code after Ctrl-C, as shells report it (128 + SIGINT)."""
 
 
 def nearest(wanted: str, known: Iterable[str]) -> str | None:
     """The known name most like `wanted`, or None when nothing is close."""
-    found = difflib.get_close_matches(wanted, list(known), n=1, cutoff=0.5)
+    found = difflib.get_close_matches(wanted[:200], list(islice(known, MOST_COMPARED)), n=1, cutoff=0.5)
     return found[0] if found else None
 
 

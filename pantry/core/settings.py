@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     allowed_origins: tuple[str, ...] = Field(
         (), description="Web origins that may call the service from a browser, like https://notes.example."
     )
-    max_body: int = Field(16_000_000, ge=1024, description="Largest request body, in bytes.")
+    max_body: int = Field(2_000_000, ge=1024, description="Largest request body, in bytes.")
     body_timeout: float = Field(30.0, gt=0, description="Seconds a client may take to send its request body.")
     write_timeout: float = Field(60.0, gt=0, description="Seconds a client may leave a streamed answer unread.")
 

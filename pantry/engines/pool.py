@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -12,7 +12,14 @@ from pathlib import Path
 
 import psutil
 
-from pantry.core.errors import BusyError, ConflictError, MemoryBudgetError
+from pantry.core.errors import (
+    BadFileError,
+    BusyError,
+    ConflictError,
+    EngineError,
+    MemoryBudgetError,
+    PantryError,
+)
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.core.settings import Settings
@@ -23,6 +30,8 @@ from pantry.engines.memory import WorkerNeed, worker_need
 from pantry.engines.worker import Worker
 from pantry.store.models import InstalledModel, Store
 
+RETRY_AFTER = 3.0  # seconds in which a model that could not be loaded is not tried again
+SPARE_MEMORY = 1_000_000_000  # bytes a worker may take beyond twice its estimate
 REAP_EVERY = 1.0  # seconds between two looks for models that were idle too long
 
 
@@ -42,10 +51,18 @@ class LoadedModel:
     active: int = 0
     last_used: float = field(default_factory=time.monotonic)
     loading: asyncio.Task[Worker] | None = None
+    stopping: asyncio.Task[None] | None = None
+    failure: PantryError | None = None
+    """Why the last load failed, and when."""
+    failed_at: float = 0.0
 
     @property
     def idle(self) -> bool:
-        return not self.active and not self.waiting and (self.loading is None or self.loading.done())
+        return not self.active and not self.waiting and not self.is_loading
+
+    @property
+    def is_loading(self) -> bool:
+        return self.loading is not None and not self.loading.done()
 
     @property
     def running(self) -> bool:
@@ -65,6 +82,7 @@ class Pool:
         self._store, self._settings, self._paths = store, settings, paths
         self._available_memory = available_memory
         self._entries: dict[ModelName, LoadedModel] = {}
+        self._retired: list[LoadedModel] = []
         self._reserving = asyncio.Lock()
         self._reaper: asyncio.Task[None] | None = None
         self.budget = settings.memory_budget or int(psutil.virtual_memory().total * 0.75)
@@ -73,7 +91,12 @@ class Pool:
 
     def loaded(self) -> list[LoadedModel]:
         """The models with a running worker, by name."""
-        return [self._entries[name] for name in sorted(self._entries) if self._entries[name].running]
+        return [entry for entry in self.entries() if entry.running]
+
+    def entries(self) -> list[LoadedModel]:
+        """The models that are loaded or being loaded, by name."""
+        known = [self._entries[name] for name in sorted(self._entries)]
+        return [entry for entry in [*known, *self._retired] if entry.running or entry.is_loading]
 
     def queued(self) -> int:
         """Requests that wait for a slot, over all models."""
@@ -111,11 +134,14 @@ class Pool:
         return entry
 
     async def unload(self, name: ModelName) -> bool:
-        """Unload a model; False when it was not loaded. Raises ConflictError while it writes an answer."""
+        """Unload a model, or stop loading it; False when it was neither. Raises ConflictError while it answers."""
         entry = self._entries.get(name)
-        if entry is None or not entry.running:
+        if entry is None or not (entry.running or entry.is_loading):
             return False
-        if not entry.idle:
+        if entry.loading and not entry.loading.done():
+            entry.loading.cancel()
+            await asyncio.gather(entry.loading, return_exceptions=True)
+        elif not entry.idle:
             raise ConflictError(f"{name} is writing an answer.", hint="Try again when it is done.")
         await self._stop(entry)
         return True
@@ -124,17 +150,21 @@ class Pool:
         """Stop every worker."""
         if self._reaper:
             self._reaper.cancel()
-        loading = [entry.loading for entry in self._entries.values() if entry.loading and not entry.loading.done()]
+        known = [*self._entries.values(), *self._retired]
+        loading = [entry.loading for entry in known if entry.loading and not entry.loading.done()]
         for task in loading:
             task.cancel()
         await asyncio.gather(*loading, return_exceptions=True)
-        await asyncio.gather(*(self._stop(entry) for entry in self._entries.values()))
+        await asyncio.gather(*(self._stop(entry) for entry in known))
 
     def _entry(self, model: InstalledModel) -> LoadedModel:
         if self._reaper is None:
             self._reaper = asyncio.create_task(self._reap())
         entry = self._entries.get(model.name)
-        if entry is None or (entry.model.digest != model.digest and entry.idle and not entry.running):
+        if entry is not None and entry.model.digest != model.digest:  # the name stands for another file now
+            self._retired.append(self._entries.pop(model.name))
+            entry = None
+        if entry is None:
             options = load_options(model, self._settings)
             entry = LoadedModel(
                 model,
@@ -150,24 +180,37 @@ class Pool:
         if entry.worker and entry.worker.alive:
             return entry.worker
         if entry.loading is None or entry.loading.done():
+            if entry.failure and time.monotonic() - entry.failed_at < RETRY_AFTER:
+                raise entry.failure
             entry.loading = asyncio.create_task(self._load(entry))
             entry.loading.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return await asyncio.shield(entry.loading)
+        loading = entry.loading
+        try:
+            return await asyncio.shield(loading)
+        except asyncio.CancelledError:
+            if loading.cancelled() and not _is_cancelled():
+                raise ConflictError(f"{entry.model.name} was unloaded while it was being loaded.") from None
+            raise
 
     async def _load(self, entry: LoadedModel) -> Worker:
         if entry.worker:
             self.crashes += 1
-            await entry.worker.stop()
-            entry.worker = None
-        path, need = await asyncio.to_thread(self._examine, entry)
-        async with self._reserving:
-            await self._make_room(entry, need)
-            entry.need, entry.reserved = need, True
+            await self._stop(entry)
+        elif entry.stopping:
+            await entry.stopping
         try:
-            entry.worker = await self._start(entry, path)
-        finally:
-            entry.reserved = False
-        entry.last_used = time.monotonic()
+            path, need = await asyncio.to_thread(self._examine, entry)
+            async with self._reserving:
+                await self._make_room(entry, need)
+                entry.need, entry.reserved = need, True
+            try:
+                entry.worker = await self._start(entry, path, need)
+            finally:
+                entry.reserved = False
+        except (EngineError, BadFileError) as error:
+            entry.failure, entry.failed_at = error, time.monotonic()
+            raise
+        entry.failure, entry.last_used = None, time.monotonic()
         self.loads += 1
         return entry.worker
 
@@ -177,14 +220,14 @@ class Pool:
             path = store.verified_file(entry.model)
         return path, worker_need(path, entry.model.format, entry.options)
 
-    async def _start(self, entry: LoadedModel, path: Path) -> Worker:
+    async def _start(self, entry: LoadedModel, path: Path, need: WorkerNeed) -> Worker:
         model = entry.model
-        name = f"{model.name.name}:{model.name.tag}"
-        socket = self._paths.run / f"w-{hashlib.sha256(name.encode()).hexdigest()[:12]}.sock"
-        log = self._paths.logs / f"{name.replace(':', '_')}.log"
+        socket = self._paths.run / f"w-{secrets.token_hex(6)}.sock"  # never that of a worker that is still ending
+        log = self._paths.logs / f"{model.name.name}_{model.name.tag}.log"
         file = ModelFile(model.name, path, model.format)
         command = ENGINES.get(entry.engine).command(file, entry.options, socket, self._settings)
-        return await Worker.start(str(model.name), command, socket, log, self._settings.load_timeout)
+        limit = 2 * need.total + SPARE_MEMORY
+        return await Worker.start(str(model.name), command, socket, log, self._settings.load_timeout, limit)
 
     async def _make_room(self, entry: LoadedModel, worker: WorkerNeed) -> None:
         """Unload least recently used models until `entry` fits the budget and the machine."""
@@ -206,13 +249,15 @@ class Pool:
             raise _does_not_fit(entry, worker, f"{free} are free")
 
     def _used(self, but: LoadedModel) -> int:
-        counted = (e for e in self._entries.values() if (e.running or e.reserved) and e is not but)
+        counted = (e for e in [*self._entries.values(), *self._retired] if (e.running or e.reserved) and e is not but)
         return sum(e.need.total for e in counted if e.need)
 
     async def _stop(self, entry: LoadedModel) -> None:
         worker, entry.worker, entry.pinned = entry.worker, None, False
         if worker:
-            await worker.stop()
+            entry.stopping = asyncio.create_task(worker.stop())
+        if entry.stopping:
+            await asyncio.shield(entry.stopping)
 
     async def _reap(self) -> None:
         """Unload models idle for longer than the keep-alive."""
@@ -223,6 +268,15 @@ class Pool:
                 too_long = self._settings.keep_alive and entry.last_used < limit
                 if too_long and entry.running and entry.idle and not entry.pinned:
                     await self._stop(entry)
+            for entry in [entry for entry in self._retired if entry.idle]:
+                self._retired.remove(entry)
+                await self._stop(entry)
+
+
+def _is_cancelled() -> bool:
+    """Whether the running task itself was asked to stop, as opposed to something it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _does_not_fit(entry: LoadedModel, need: WorkerNeed, room: str) -> MemoryBudgetError:

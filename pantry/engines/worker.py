@@ -16,10 +16,11 @@ import psutil
 
 from pantry.core.errors import EngineError
 from pantry.core.files import storage_errors
-from pantry.engines._guard import PARENT_VARIABLE
+from pantry.engines._guard import MEMORY_VARIABLE, PARENT_VARIABLE
 
 STOP_GRACE = 3.0  # seconds between asking a worker to end and killing it
 POLL = 0.01  # seconds between two looks at whether a worker is ready, growing to ten times that
+STALL = 180  # seconds without a byte after which a worker counts as stuck; it tells its progress batch by batch
 LOG_TAIL = 64_000  # bytes of a worker's log that are searched for the reason of a failure
 
 _DEATHS = {
@@ -37,23 +38,37 @@ class Worker:
     def __init__(self, name: str, process: Process, socket: Path, log: Path) -> None:
         self.name, self.process, self.socket, self.log = name, process, socket, log
         self.started_at = time.time()
+        self._broken = False
         self._session = aiohttp.ClientSession(
             # llama.cpp's listener closes a connection after a stream; a request on a reused one would break.
             connector=aiohttp.UnixConnector(str(socket), limit=0, force_close=True),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=STALL),
             auto_decompress=False,
         )
 
     @classmethod
-    async def start(cls, name: str, command: list[str], socket: Path, log: Path, timeout: float) -> Worker:
+    async def start(
+        cls, name: str, command: list[str], socket: Path, log: Path, timeout: float, memory_limit: int = 0
+    ) -> Worker:
         """Start the process and wait until it answers. Raises EngineError with the engine's reason, or at the timeout.
 
-        A caller that is cancelled meanwhile leaves no process behind.
+        `memory_limit` is the most private memory in bytes the process may take; 0 sets none. A caller that is
+        cancelled meanwhile leaves no process behind.
         """
-        environment = os.environ | {PARENT_VARIABLE: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
+        environment = os.environ | {
+            PARENT_VARIABLE: str(os.getpid()),
+            MEMORY_VARIABLE: str(memory_limit),
+            "PYTHONUNBUFFERED": "1",
+        }
         with _fresh_log(log, socket) as log_file:
             process = await asyncio.create_subprocess_exec(
-                *command, stdin=PIPE, stdout=DEVNULL, stderr=log_file, env=environment, start_new_session=True
+                *command,
+                stdin=PIPE,
+                stdout=DEVNULL,
+                stderr=log_file,
+                env=environment,
+                cwd=socket.parent,
+                start_new_session=True,
             )
         worker = cls(name, process, socket, log)
         try:
@@ -72,7 +87,8 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        return self.process.returncode is None
+        """Whether the process runs and has answered when it was last asked."""
+        return self.process.returncode is None and not self._broken
 
     @property
     def pid(self) -> int:
@@ -92,8 +108,15 @@ class Worker:
                     f"http://worker{path}", data=body, headers={"Content-Type": "application/json"}
                 )
             return await self._session.post(f"http://worker{path}", json=body)
-        except aiohttp.ClientError as error:
-            raise EngineError(f"{self.name} stopped before it answered: {await self.last_words()}.") from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            self._broken = True
+            raise EngineError(
+                f"{self.name} did not answer: {await self.last_words()}.", hint="Ask again: it is loaded anew."
+            ) from error
+
+    def give_up(self) -> None:
+        """Note that the process is stuck: the next request starts another one in its place."""
+        self._broken = True
 
     async def last_words(self) -> str:
         """Why the process ended, as far as its exit status and log tell."""
@@ -102,7 +125,7 @@ class Worker:
                 await self.process.wait()
         code = self.process.returncode
         if code is None:
-            return "the connection broke"
+            return f"nothing came for {STALL} seconds" if self._broken else "the connection broke"
         if code < 0 and -code in _DEATHS:
             return _DEATHS[signal.Signals(-code)]
         return _reason_in(self.log) or f"its process ended with status {code}"
@@ -112,7 +135,7 @@ class Worker:
         await self._session.close()
         if self.process.stdin:
             self.process.stdin.close()
-        if self.alive:
+        if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.terminate()
             try:
@@ -126,7 +149,7 @@ class Worker:
 
     async def _wait_until_ready(self) -> None:
         pause = POLL
-        while self.alive:
+        while self.process.returncode is None:
             if self.socket.exists():
                 with contextlib.suppress(aiohttp.ClientError, OSError):
                     async with self._session.get("http://worker/health") as response:

@@ -29,7 +29,7 @@ async def service(request: web.Request) -> web.Response:
 async def loaded(request: web.Request) -> web.Response:
     """The loaded models with their worker, memory and time left."""
     gateway = request.app[GATEWAY]
-    rows = [loaded_object(gateway, entry) for entry in gateway.pool.loaded()]
+    rows = [loaded_object(gateway, entry) for entry in gateway.pool.entries()]
     return web.json_response({"loaded": rows, "budget": gateway.pool.budget})
 
 
@@ -64,6 +64,7 @@ def loaded_object(gateway: Gateway, entry: LoadedModel) -> dict[str, Any]:
     return {
         "name": str(entry.model.name),
         "digest": str(entry.model.digest),
+        "state": "ready" if entry.running else "loading",
         "engine": entry.engine,
         "context": entry.options.context,
         "parallel": entry.options.parallel,

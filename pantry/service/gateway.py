@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from pantry.core.errors import (
     EngineError,
     PantryError,
     PromptTooLongError,
+    SlowClientError,
     TooLargeError,
     UsageError,
 )
@@ -41,8 +43,10 @@ from pantry.store.keys import Keys
 from pantry.store.models import InstalledModel, Store
 from pantry.store.requests import AppRequest, Kind
 
+log = logging.getLogger("pantry.service")
 CALLER = web.RequestKey("caller", Caller)
 """Where the guard leaves, in a request, who calls."""
+SMALL_BODY = 65_536  # bytes that are parsed on the spot; longer bodies take long enough to be parsed beside the loop
 LONGEST_ENGINE_ERROR = 1_000_000  # bytes of an engine's error body that are read
 
 
@@ -175,6 +179,12 @@ class Gateway:
         except PantryError as error:
             # The status line is gone already, so the error travels as the last event, and [DONE] does not come.
             await self.write(request, response, _sse.encode({"error": error_object(error)}))
+        except ConnectionResetError:
+            raise
+        except Exception:
+            log.exception("a fault in the middle of an answer")
+            fault = PantryError("A fault in Pantry itself; the service's log says where.")
+            await self.write(request, response, _sse.encode({"error": error_object(fault)}))
         await response.write_eof()
         return response
 
@@ -194,14 +204,18 @@ async def read_json(request: web.Request, settings: Settings) -> Any:
     too_large = TooLargeError(f"The request body is over {settings.max_body} bytes.")
     if (request.content_length or 0) > settings.max_body:
         raise too_large
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise UsageError("A compressed request body is not taken.", hint="Send it without Content-Encoding.")
     try:
         async with asyncio.timeout(settings.body_timeout):
             raw = await request.read()
     except TimeoutError:
-        raise UsageError(f"The request body did not come within {settings.body_timeout:.0f} seconds.") from None
+        raise SlowClientError(f"The request body did not come within {settings.body_timeout:.0f} seconds.") from None
     except web.HTTPRequestEntityTooLarge:
         raise too_large from None
-    return parse_json(raw, "The request body")
+    if len(raw) <= SMALL_BODY:
+        return parse_json(raw, "The request body")
+    return await asyncio.to_thread(parse_json, raw, "The request body")
 
 
 def caller_of(request: web.Request) -> Caller:
@@ -228,6 +242,9 @@ async def _fed(
             if out or not answer.wanted.stream:
                 measure.first()
             yield out
+    except TimeoutError as error:
+        worker.give_up()
+        raise await _broken(worker) from error
     except (aiohttp.ClientError, ValueError) as error:
         raise await _broken(worker, error) from error
     if not answer.done:

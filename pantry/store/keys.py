@@ -23,7 +23,7 @@ class Key:
 
 def hash_key(text: str) -> str:
     """The form a key is stored in: SHA-256, enough because a key has 256 random bits."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 class Keys:

@@ -170,7 +170,7 @@ def test_client_that_sends_its_body_too_slowly_is_refused(service: Service) -> N
         sock.sendall(f"{head}Content-Length: 1000\r\n\r\n{{".encode())
         sock.settimeout(10)
         answer = sock.recv(4000)
-    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.startswith(b"HTTP/1.1 408")
     assert b"did not come within" in answer
 
 
