@@ -1,0 +1,123 @@
+"""Training as a use-case: from a recipe folder to a model in the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pantry.core.errors import ConflictError, ModelNotFoundError
+from pantry.core.paths import Paths
+from pantry.core.refs import ModelName
+from pantry.operations.models import add_model, remove_model
+from pantry.store.models import Store
+from pantry.workshop.training.extra import require_training
+from pantry.workshop.training.recipe import RecipeFolder, read_recipe
+
+if TYPE_CHECKING:
+    from pantry.workshop.training.plan import Plan
+    from pantry.workshop.training.run import Trained, Watcher
+
+
+@dataclass(frozen=True)
+class TrainingChoices:
+    """What the caller chose over the recipe. `minutes` and `tokens` are of the whole training, resumed or not."""
+
+    minutes: float | None = None
+    tokens: int | None = None
+    preset: str | None = None
+    device: str = "auto"
+    threads: int | None = None
+
+    def overrides(self) -> dict[str, Any]:
+        """Settings of the recipe that the choices replace; naming one budget drops the recipe's other."""
+        chosen: dict[str, Any] = {"preset": self.preset} if self.preset else {}
+        if self.minutes is not None or self.tokens is not None:
+            chosen |= {"minutes": self.minutes, "tokens": self.tokens}
+        return chosen
+
+
+@dataclass(frozen=True)
+class Training:
+    """The result: what was trained, and the name under which it is installed (None: the name is taken)."""
+
+    trained: Trained
+    installed: ModelName | None
+    refused: str | None = None
+
+
+def check_recipe(folder: Path, choices: TrainingChoices) -> RecipeFolder:
+    """The recipe with the choices, checked; nothing is read but the manifest."""
+    return read_recipe(folder, choices.overrides())
+
+
+def plan_training(folder: Path, choices: TrainingChoices, out: Path | None = None) -> Plan:
+    """What the training will take on this machine; reads and encodes the data, and times a few steps.
+
+    Raises MissingExtraError, and as `train_recipe`.
+    """
+    recipe = check_recipe(folder, choices)
+    require_training()
+    from pantry.workshop.training.loop import choose_device
+    from pantry.workshop.training.plan import make_plan
+    from pantry.workshop.training.prepare import prepare
+    from pantry.workshop.training.run import Places
+
+    _use_threads(choices.threads)
+    device = choose_device(choices.device)
+    return make_plan(recipe.settings, prepare(recipe, Places.beside(folder, out).room), device)
+
+
+def train_recipe(
+    paths: Paths,
+    folder: Path,
+    choices: TrainingChoices,
+    watcher: Watcher,
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    fresh: bool = False,
+    install: bool = True,
+) -> Training:
+    """Train the recipe in `folder`, write the flatpack folder, and add the model to the store under its name.
+
+    A model of that name from an earlier training of the same folder is replaced. Raises MissingExtraError,
+    BadFileError, ConflictError, TrainingError, MemoryBudgetError, StorageError, UsageError; KeyboardInterrupt after
+    Ctrl-C, when the checkpoint is saved.
+    """
+    recipe = check_recipe(folder, choices)
+    require_training()
+    from pantry.workshop.training.loop import choose_device
+    from pantry.workshop.training.run import Places, train
+
+    _use_threads(choices.threads)
+    device = choose_device(choices.device)
+    trained = train(recipe, Places.beside(folder, out), watcher, device=device, resume=resume, fresh=fresh)
+    if not install:
+        return Training(trained, None)
+    try:
+        return Training(trained, _install(paths, trained.package.model, recipe.name))
+    except ConflictError as error:
+        return Training(trained, None, str(error))
+
+
+def _install(paths: Paths, file: Path, title: str) -> ModelName:
+    from pantry.workshop.training.package import manifest_name
+
+    name = ModelName.parse(manifest_name(title).rpartition("/")[2])
+    with Store.open(paths) as store:
+        try:
+            earlier = store.get(name)
+        except ModelNotFoundError:
+            earlier = None
+    if earlier is not None and earlier.source == str(file.absolute()):
+        remove_model(paths, str(name))
+    with Store.open(paths) as store:
+        return add_model(store, file, name).name
+
+
+def _use_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
