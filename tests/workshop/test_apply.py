@@ -264,6 +264,15 @@ def test_two_runs_at_one_place_do_not_mix(tmp_path: Path, base: Path, delta: Pat
     apply(base, delta, tmp_path / "out")
 
 
+def test_a_work_folder_that_is_a_link_is_not_used(tmp_path: Path, base: Path, delta: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    with DeltaFolder(delta) as opened:
+        (tmp_path / f".tmp-delta-{opened.identity[:16]}").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError):
+        apply(base, delta, tmp_path / "out")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_a_disk_too_small_is_told_before_work(
     tmp_path: Path, base: Path, delta: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from pantry.core.errors import BusyError, ConflictError, StorageError, VerificationError
+from pantry.core.errors import BusyError, ConflictError, ForbiddenError, StorageError, VerificationError
 from pantry.core.files import TEMPORARY_PREFIX, storage_errors, sync_folder
 from pantry.core.units import format_bytes
 from pantry.workshop.delta._decode import Decoder
@@ -66,8 +66,10 @@ def _stage(final: Path, delta: DeltaFolder) -> Iterator[Path]:
     stage = final.parent / f"{TEMPORARY_PREFIX}delta-{delta.identity[:16]}"
     with storage_errors(f"Writing {final.name}"):
         stage.mkdir(parents=True, exist_ok=True)
-        lock = os.open(stage, os.O_RDONLY)
+        lock = os.open(stage, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
+            if os.fstat(lock).st_uid != os.getuid():
+                raise ForbiddenError(f"{stage} belongs to another user.", hint="Choose another place with -o.")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

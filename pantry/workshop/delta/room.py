@@ -1,4 +1,4 @@
-"""A temporary folder on the disk of the result, which is removed at the end, or by the next run if this one is killed."""
+"""A temporary folder on the disk of the result, removed at the end, or by the next run where this one is killed."""
 
 from __future__ import annotations
 
