@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pantry.core.errors import StorageError
-from pantry.core.files import TEMPORARY_PREFIX, storage_errors, write_atomically
+from pantry.core.files import TEMPORARY_PREFIX, storage_errors
 from pantry.core.units import format_bytes
 from pantry.repository.locks import is_locked
 
@@ -79,9 +79,12 @@ class Partial:
         return min(CHUNK, self.length - chunk * CHUNK)
 
     def save(self) -> None:
-        """Write the journal."""
+        """Write the journal: in one step, but without a sync, which would hold up the download."""
         content = {"length": self.length, "url": self.url, "validator": self.validator, "have": list(self.have)}
-        write_atomically(self.journal, json.dumps(content).encode(), mode=0o600)
+        temporary = self.path.with_name(f"{TEMPORARY_PREFIX}{self.path.stem}")
+        with storage_errors(f"Downloading to {self.path.parent}"):
+            temporary.write_text(json.dumps(content))
+            temporary.replace(self.journal)
 
     def forget(self) -> None:
         """Begin again: nothing is there."""

@@ -34,7 +34,8 @@ from pantry.repository.locks import locked
 Progress = Callable[[int, int], None]
 """Told (bytes done, bytes in all) now and then."""
 _PARALLEL_FROM = 4 * CHUNK  # bytes still to come that are worth another connection
-_PARALLEL_AFTER = 1.0  # seconds on one connection before others help
+_PARALLEL_AFTER = 1.0  # seconds between two connections
+_FAST = 100_000_000  # bytes a second from which on another connection does not pay (bench/pull.py)
 _REWARD = 1 << 20  # bytes that count as getting on, so that the tries begin anew
 _SAVE_EVERY = 0.5  # seconds between two journals
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -241,6 +242,7 @@ class Download:
         self._open: set[Response] = set()
         self._ranges = limits.connections > 1
         self._saved = time.monotonic()
+        self._looked_at = self._saved, partial.done
 
     def run(self) -> str:
         """Fetch what is missing; the SHA-256 of the whole file in hex. Raises DownloadError and its like."""
@@ -258,7 +260,6 @@ class Download:
 
     def _follow(self, pool: ThreadPoolExecutor) -> None:
         """Keep the connections going until every chunk is there."""
-        started = time.monotonic()
         tasks: set[Future[None]] = {pool.submit(self._work)}
         while tasks:
             ended, tasks = wait(tasks, timeout=0.1, return_when=FIRST_COMPLETED)
@@ -268,14 +269,19 @@ class Download:
             if time.monotonic() - self._saved > _SAVE_EVERY:
                 self._partial.save()
                 self._saved = time.monotonic()
-            if tasks and len(tasks) < self._limits.connections and self._help_pays(started):
+            if tasks and len(tasks) < self._limits.connections and self._help_pays():
                 tasks.add(pool.submit(self._work, helper=True))
             elif not tasks and self._partial.done < self._partial.length:
                 tasks.add(pool.submit(self._work))  # a helper left and gave its chunk back
 
-    def _help_pays(self, started: float) -> bool:
-        left = self._partial.length - self._partial.done
-        return self._ranges and left > _PARALLEL_FROM and time.monotonic() - started > _PARALLEL_AFTER
+    def _help_pays(self) -> bool:
+        """Whether another connection is worth it: much is to come, and it came slowly since the last look."""
+        now, done = time.monotonic(), self._partial.done
+        since, before = self._looked_at
+        if not self._ranges or self._partial.length - done < _PARALLEL_FROM or now - since < _PARALLEL_AFTER:
+            return False
+        self._looked_at = now, done
+        return (done - before) / max(now - since, 1e-3) < _FAST
 
     def _end(self) -> None:
         """Stop every thread and keep what has come."""
@@ -301,27 +307,37 @@ class Download:
                 tries.failed(fault, self._wanted.url, self._stop)
 
     def _fetch_span(self, chunk: int, end: int, *, alone: bool) -> None:
-        """Fetch from `chunk` on, as long as the next chunk is free."""
+        """Fetch from the claimed `chunk` on, as long as the next chunk is free."""
+        held: int | None = chunk
         try:
             offset = chunk * CHUNK + self._partial.have[chunk]
             last = min(end * CHUNK, self._partial.length) - 1
-            with self._request(offset, last) as response:
-                self._open.add(response)
-                try:
-                    if response.status == 200 and offset:
-                        self._ranges = False
-                        raise StartOver("the server sends no parts of it") if alone else Interrupted("no parts")
-                    while self._fetch_chunk(response, chunk):
-                        self._plan.release(chunk)
-                        chunk += 1
-                        if chunk * CHUNK > last or not self._plan.claim_next(chunk):
-                            return
-                        if self._partial.have[chunk]:
-                            return
-                finally:
-                    self._open.discard(response)
+            with self._request(offset, last) as response, self._abortable(response):
+                if response.status == 200 and offset:
+                    self._ranges = False
+                    raise StartOver("the server sends no parts of it") if alone else Interrupted("no parts")
+                while held is not None and self._fetch_chunk(response, held):
+                    self._plan.release(held)
+                    held = self._next_of(held, last)
         finally:
-            self._plan.release(chunk)
+            if held is not None:
+                self._plan.release(held)
+
+    def _next_of(self, chunk: int, last: int) -> int | None:
+        """The chunk after this one, claimed, if the response goes on with it and nobody has any of it."""
+        following = chunk + 1
+        if following * CHUNK > last or self._partial.have[following] or not self._plan.claim_next(following):
+            return None
+        return following
+
+    @contextlib.contextmanager
+    def _abortable(self, response: Response) -> Iterator[None]:
+        """Let `_end` wake up the thread that reads this response."""
+        self._open.add(response)
+        try:
+            yield
+        finally:
+            self._open.discard(response)
 
     def _fetch_chunk(self, response: Response, chunk: int) -> bool:
         """Write what the response brings until the chunk is full; False when we were stopped."""
