@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench._report import machine, median, print_table, verdict
+from bench import _report
+from bench._report import median, print_table, verdict
 from pantry.catalogue.files import BUILTIN, Loaded, catalogue_files, read_file
 from pantry.catalogue.index import build_index, open_index
 from pantry.catalogue.lookup import Catalogue
@@ -22,7 +23,7 @@ from pantry.catalogue.schema import ModelEntry
 from pantry.core.errors import ModelNotFoundError
 from pantry.core.paths import find_paths
 from pantry.core.refs import Digest, ModelName
-from pantry.operations import fit
+from pantry.operations import fit, machine
 from pantry.operations.catalogue import search
 from pantry.operations.choose import Evidence, Selector
 from pantry.operations.models import add_model
@@ -133,7 +134,7 @@ def main() -> None:
         row("search with a licence and a limit", timed(lambda: search(book, "small gemma", uses=["commercial"])))
 
         paths = find_paths({"PANTRY_HOME": folder})
-        here = fit.machine_facts(paths, vram=0)
+        here = machine.machine_facts(paths, vram=0)
         row("fit of a catalogue model", timed(lambda: fit.fit_entry(book.model("qwen3-0.6b"), here)), FIT_TARGET)
         model_file = Path(folder) / "model.gguf"
         shape = {"layers": 28, "width": 64, "heads": 4, "kv": 2, "ff": 128, "vocabulary": 150_000}
@@ -146,7 +147,7 @@ def main() -> None:
             )
     title = f"{given.entries:,} catalogue entries, {given.installed:,} installed models"
     print_table(
-        title, ["step", "CPU ms", "clock ms", "target", ""], rows, f"Index built in {built:.1f} s. {machine()}."
+        title, ["step", "CPU ms", "clock ms", "target", ""], rows, f"Index built in {built:.1f} s. {_report.machine()}."
     )
 
 

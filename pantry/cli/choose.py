@@ -33,7 +33,7 @@ def choose(
     from pantry.cli._output import note, print_json
     from pantry.core.paths import find_paths
     from pantry.operations import choose as operations
-    from pantry.operations.fit import memory_speed
+    from pantry.operations.machine import memory_speed
     from pantry.selection import parse_mode
 
     paths = find_paths()
@@ -73,10 +73,11 @@ def fit(
     from pantry.core.paths import find_paths
     from pantry.core.units import format_bytes, parse_bytes
     from pantry.operations import fit as operations
+    from pantry.operations.machine import machine_facts
 
     paths = find_paths()
     catalogue = Catalogue.open(paths)
-    machine = operations.machine_facts(paths, vram=parse_bytes(vram) if vram else None)
+    machine = machine_facts(paths, vram=parse_bytes(vram) if vram else None)
     if refs:
         fits = operations.fit_named(paths, catalogue, refs, machine, cache_type=cache, parallel=parallel)
     else:

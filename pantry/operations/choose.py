@@ -8,14 +8,14 @@ from functools import cached_property
 
 from pantry.catalogue.lookup import Catalogue
 from pantry.catalogue.memory import download_size, memory_size, running_size
-from pantry.catalogue.query import Order, Query
 from pantry.catalogue.rights import Answer, parse_use
 from pantry.catalogue.schema import ModelEntry, Use
 from pantry.client.connection import ServiceConnection
 from pantry.core.errors import ServiceUnavailableError
 from pantry.core.paths import Paths, find_paths
 from pantry.core.refs import Digest
-from pantry.operations.fit import EFFICIENCY, entry_speed, weights_for_speed
+from pantry.operations._wanted import Wanted, is_clause_of, orders
+from pantry.operations.fit import EFFICIENCY, entry_speed
 from pantry.operations.policy import REMOTE, header_answers, installed_subject, load_policy, subject_of
 from pantry.operations.service import find_service
 from pantry.policy import Policy, Subject, decide
@@ -59,6 +59,7 @@ class Selector:
         self.catalogue = catalogue
         self.policy = policy
         self.bandwidth = bandwidth
+        self._wanted = Wanted(catalogue, policy, bandwidth)
         self._entries: dict[str, ModelEntry | None] = {}
         self._made: dict[tuple[str, str, tuple[Use, ...]], Candidate] = {}
         self._measured: dict[tuple[str, str, tuple[Use, ...]], tuple[Evidence, Candidate]] = {}
@@ -171,18 +172,18 @@ class Selector:
         return installed_subject(self.catalogue, model, self.entry_of(model), self.policy, scores)
 
     def _available(self, request: Request, uses: tuple[Use, ...], here: Collection[str]) -> list[Candidate]:
-        query = self._query(request, obey_policy=True)
-        models = self.catalogue.shortlist(query, _orders(request), RUNNERS_UP + _MARGIN)
+        query = self._wanted.query(request, obey_policy=True)
+        models = self.catalogue.shortlist(query, orders(request), RUNNERS_UP + _MARGIN)
         return [self._from_entry(model, uses) for model in models if model.id not in here]
 
     def _surroundings(self, request: Request, uses: tuple[Use, ...]) -> tuple[Surroundings, list[Candidate]]:
         """For the explanation of a failure: what excluded how many of the catalogue, and who came nearest."""
-        query = self._query(request, obey_policy=False)
+        query = self._wanted.query(request, obey_policy=False)
         total, excluded = self.catalogue.exclusions(query)
         counts: dict[str, int] = {}
         for need in request.needs:
-            counts[need.label] = sum(each.count for each in excluded if _is_clause_of(each.label, need))
-        nearest = [self._from_entry(model, uses) for model in self.catalogue.nearest(query, _orders(request), 1)]
+            counts[need.label] = sum(each.count for each in excluded if is_clause_of(each.label, need))
+        nearest = [self._from_entry(model, uses) for model in self.catalogue.nearest(query, orders(request), 1)]
         for need in request.needs:
             for candidate in nearest:  # counted among the candidates already
                 counts[need.label] -= not meets(candidate, need, self.vocabulary)
@@ -208,69 +209,6 @@ class Selector:
             released=model.released or "",
             shortlist=model.shortlist,
         )
-
-    def _query(self, request: Request, *, obey_policy: bool) -> Query:
-        """The request as a query of the catalogue; only what can be downloaded, or runs at a provider."""
-        query = Query(obtainable=True)
-        for need in request.needs:
-            query = self._with(query, need)
-        return self._with_policy(query) if obey_policy else query
-
-    def _with(self, query: Query, need: Need) -> Query:
-        least, most = need.at_least or 0, need.at_most
-        if need.kind == "tag":
-            return replace(query, tags=(*query.tags, need.name))
-        if need.kind == "capability":
-            return replace(query, capabilities=(*query.capabilities, (need.name, least)))
-        if need.kind == "licence":
-            return replace(query, chains=_both(query.chains, self._chains_for(need.name)))
-        if need.kind == "family":
-            return replace(query, families=(*query.families, need.name))
-        if need.kind == "reads":
-            return replace(query, modalities=(*query.modalities, need.name))
-        if need.kind == "local":
-            return replace(query, local=True)
-        if need.kind == "speed":
-            return replace(
-                query, max_active=weights_for_speed(least, self.bandwidth) if self.bandwidth and least else 0
-            )
-        if need.kind == "context":
-            return replace(query, min_context=max(int(least), query.min_context or 0))
-        if need.kind == "params":
-            return (
-                replace(query, max_parameters=int(most))
-                if most is not None
-                else replace(query, min_parameters=int(least))
-            )
-        limit = int(most or 0)
-        return replace(query, max_memory=limit) if need.kind == "ram" else replace(query, max_download=limit)
-
-    def _chains_for(self, use: str) -> frozenset[int]:
-        return self.catalogue.chains_allowing(
-            parse_use(use), self.policy.circumstances, frozenset({"allowed", "conditional"})
-        )
-
-    def _with_policy(self, query: Query) -> Query:
-        policy = self.policy
-        if not policy.remote:
-            query = replace(query, local=True)
-        if policy.mode != "enforce":
-            return query
-        for use in policy.required_use:
-            query = replace(query, chains=_both(query.chains, self._chains_for(use)))
-        if policy.refused_licences or policy.accepted_licences:
-            refused, accepted = set(policy.refused_licences), set(policy.accepted_licences)
-            chains = frozenset(
-                n
-                for n, ids in self.catalogue.chain_licences.items()
-                if not ids & refused and (not accepted or (ids and ids <= accepted))
-            )
-            query = replace(query, chains=_both(query.chains, chains))
-        if policy.accepted_families:
-            query = replace(query, families=(*query.families, *policy.accepted_families))
-        if policy.unaligned == "refuse":
-            query = replace(query, alignments=frozenset({"aligned", "unknown"}))
-        return replace(query, without_families=frozenset(policy.refused_families))
 
 
 def choose(
@@ -311,23 +249,3 @@ def loaded_names(paths: Paths) -> frozenset[str]:
 
 def _uses(request: Request) -> tuple[Use, ...]:
     return tuple(dict.fromkeys(parse_use(need.name) for need in request.needs if need.kind == "licence"))
-
-
-def _orders(request: Request) -> list[Order]:
-    return [Order(preference) for preference in request.preferences if not preference.startswith("family:")]
-
-
-def _both(one: frozenset[int] | None, other: frozenset[int]) -> frozenset[int]:
-    return other if one is None else one & other
-
-
-def _is_clause_of(label: str, need: Need) -> bool:
-    """Whether a clause of the catalogue's query stands for `need`."""
-    if need.kind in ("tag", "capability", "reads", "local"):
-        return label == need.label
-    if need.kind == "family":
-        return label.startswith("family:")
-    if need.kind == "licence":
-        return label == "licence"
-    sign = ">=" if need.at_least is not None and need.kind != "speed" else "<="
-    return label == f"{need.kind}{sign}"

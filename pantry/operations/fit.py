@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,6 +25,7 @@ from pantry.formats.memory import (
     layers_that_fit,
     longest_context,
 )
+from pantry.operations.machine import Machine
 from pantry.store.models import InstalledModel, Store
 
 QUANTISATIONS: dict[str, float] = {"Q4_K_M": 4.85, "Q5_K_M": 5.69, "Q6_K": 6.56, "Q8_0": 8.5, "F16": 16.0}
@@ -38,20 +36,8 @@ SPARE = 0.10
 EFFICIENCY = 0.6
 """Share of the plain copy speed that generation reaches; weights are read once for each token."""
 READABLE = 5.0  # tokens per second, about the pace of reading
-_PROBE = 64_000_000  # bytes copied to measure the memory
 SpeedClass = Literal["instant", "fluent", "readable", "slow", "too slow", "unknown"]
 _CLASSES: tuple[tuple[float, SpeedClass], ...] = ((50, "instant"), (15, "fluent"), (READABLE, "readable"), (1, "slow"))
-
-
-@dataclass(frozen=True)
-class Machine:
-    """This machine: bytes of memory in all and free, of graphics memory if any, and bytes per second it can read."""
-
-    memory: int
-    free: int
-    bandwidth: float
-    vram: int = 0
-    gpu: str | None = None
 
 
 @dataclass(frozen=True)
@@ -117,51 +103,6 @@ def speed_class(speed: float | None) -> SpeedClass:
     if speed is None:
         return "unknown"
     return next((name for least, name in _CLASSES if speed >= least), "too slow")
-
-
-def machine_facts(paths: Paths, *, vram: int | None = None) -> Machine:
-    """What this machine offers. The memory's speed is measured once and kept; `vram` overrides a detected card."""
-    import psutil
-
-    memory = psutil.virtual_memory()
-    name, found = (None, vram) if vram is not None else detect_gpu()
-    return Machine(memory.total, memory.available, memory_speed(paths), found, name)
-
-
-def detect_gpu() -> tuple[str | None, int]:
-    """Name and free bytes of the first NVIDIA card, by the driver's own tool; (None, 0) when there is none."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return None, 0
-    query = [tool, "--query-gpu=name,memory.free", "--format=csv,noheader,nounits"]
-    try:
-        lines = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout.splitlines()
-        name, _, free = lines[0].rpartition(",")
-        return name.strip(), int(free) * 1024**2
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return None, 0
-
-
-def memory_speed(paths: Paths) -> float:
-    """Bytes per second that one core reads from memory: best of five copies, kept in `machine.json`."""
-    file = paths.data / "machine.json"
-    try:
-        kept = json.loads(file.read_text())["bandwidth"]
-        if isinstance(kept, (int, float)) and kept > 0:
-            return float(kept)
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    import numpy
-
-    source, target = numpy.ones(_PROBE, dtype=numpy.uint8), numpy.empty(_PROBE, dtype=numpy.uint8)
-    best = float("inf")
-    for _ in range(5):
-        start = time.perf_counter()
-        numpy.copyto(target, source)
-        best = min(best, time.perf_counter() - start)
-    measured = 2 * _PROBE / best  # every byte is read and written
-    write_atomically(file, json.dumps({"bandwidth": measured}).encode())
-    return measured
 
 
 def fit_file(path: Path, machine: Machine, *, cache_type: str = "f16", parallel: int = 1) -> Fit:

@@ -123,7 +123,7 @@ def test_failure_names_the_requirement_its_count_and_the_nearest(need: str) -> N
 
 def test_counts_of_a_failure_add_up_over_catalogue_and_machine() -> None:
     chooser = selector()
-    total, _ = BOOK.exclusions(chooser._query(Request(), obey_policy=False))
+    total, _ = BOOK.exclusions(chooser._wanted.query(Request(), obey_policy=False))
     with pytest.raises(ModelNotFoundError) as caught:
         ask(chooser, "coding>=9", (installed("mine"),), mode="requirements_download")
     assert f"Of {total + 1} models, coding>=9 excluded {total + 1}." in str(caught.value)

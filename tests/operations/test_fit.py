@@ -8,13 +8,13 @@ from pantry.core.errors import BadFileError, NotFoundError
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.formats.memory import estimate
-from pantry.operations import fit
+from pantry.operations import fit, machine
 from pantry.operations.models import add_model
 from pantry.store.models import Store
 
 BOOK = Catalogue.open()
 GB = 10**9
-SMALL = fit.Machine(memory=8 * GB, free=6 * GB, bandwidth=2e10)
+SMALL = machine.Machine(memory=8 * GB, free=6 * GB, bandwidth=2e10)
 
 
 def test_rows_cover_every_quantisation_and_context() -> None:
@@ -56,7 +56,7 @@ def test_mixture_of_experts_is_faster_than_its_size() -> None:
 
 def test_graphics_memory_takes_layers_off_main_memory() -> None:
     bare = fit.fit_entry(BOOK.model("qwen3-8b"), SMALL)
-    card = fit.fit_entry(BOOK.model("qwen3-8b"), fit.Machine(8 * GB, 6 * GB, 2e10, vram=4 * GB))
+    card = fit.fit_entry(BOOK.model("qwen3-8b"), machine.Machine(8 * GB, 6 * GB, 2e10, vram=4 * GB))
     assert 0 < card.device_layers <= card.layers + 1
     assert card.best is not None
     assert card.best.need.vram <= 4 * GB
@@ -85,7 +85,7 @@ def test_what_fits_fits_and_puts_readable_speeds_first() -> None:
 
 
 def test_nothing_fits_a_machine_without_memory() -> None:
-    assert fit.what_fits(BOOK, fit.Machine(GB, 10_000_000, 1e10)) == []
+    assert fit.what_fits(BOOK, machine.Machine(GB, 10_000_000, 1e10)) == []
 
 
 @pytest.mark.parametrize(
@@ -141,17 +141,17 @@ def test_installed_model_is_read_once_and_kept_by_digest(paths: Paths, tiny_gguf
 
 
 def test_speed_of_the_memory_is_measured_once(paths: Paths) -> None:
-    first = fit.memory_speed(paths)
+    first = machine.memory_speed(paths)
     assert 1e8 < first < 1e13
-    assert fit.memory_speed(paths) == first
+    assert machine.memory_speed(paths) == first
     (paths.data / "machine.json").write_text("{")
-    assert fit.memory_speed(paths) > 0
+    assert machine.memory_speed(paths) > 0
 
 
 def test_card_is_found_by_the_tool_of_its_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tool = tmp_path / "nvidia-smi"
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert fit.detect_gpu() == (None, 0)
+    assert machine.detect_gpu() == (None, 0)
     for script, found in [
         ("echo 'NVIDIA H200, 143771'", ("NVIDIA H200", 143771 * 1024**2)),
         ("exit 9", (None, 0)),
@@ -160,7 +160,7 @@ def test_card_is_found_by_the_tool_of_its_driver(tmp_path: Path, monkeypatch: py
     ]:
         tool.write_text(f"#!/bin/sh\n{script}\n")
         tool.chmod(0o755)
-        assert fit.detect_gpu() == found
+        assert machine.detect_gpu() == found
 
 
 def test_json_of_a_fit_has_every_part() -> None:

@@ -1,0 +1,104 @@
+"""What a request asks for, as a query of the catalogue, and which clause of it stands for which requirement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pantry.catalogue.lookup import Catalogue
+from pantry.catalogue.query import Order, Query
+from pantry.catalogue.rights import parse_use
+from pantry.operations.fit import weights_for_speed
+from pantry.policy import Policy
+from pantry.selection import Need, Request
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Writes queries for one catalogue, policy and speed of memory (bytes per second; 0: not known)."""
+
+    catalogue: Catalogue
+    policy: Policy
+    bandwidth: float
+
+    def query(self, request: Request, *, obey_policy: bool) -> Query:
+        """The request as a query of the catalogue; only what can be downloaded, or runs at a provider."""
+        query = Query(obtainable=True)
+        for need in request.needs:
+            query = self._with(query, need)
+        return self._with_policy(query) if obey_policy else query
+
+    def _with(self, query: Query, need: Need) -> Query:
+        least, most = need.at_least or 0, need.at_most
+        if need.kind == "tag":
+            return replace(query, tags=(*query.tags, need.name))
+        if need.kind == "capability":
+            return replace(query, capabilities=(*query.capabilities, (need.name, least)))
+        if need.kind == "licence":
+            return replace(query, chains=_both(query.chains, self._chains_for(need.name)))
+        if need.kind == "family":
+            return replace(query, families=(*query.families, need.name))
+        if need.kind == "reads":
+            return replace(query, modalities=(*query.modalities, need.name))
+        if need.kind == "local":
+            return replace(query, local=True)
+        if need.kind == "speed":
+            return replace(
+                query, max_active=weights_for_speed(least, self.bandwidth) if self.bandwidth and least else 0
+            )
+        if need.kind == "context":
+            return replace(query, min_context=max(int(least), query.min_context or 0))
+        if need.kind == "params":
+            return (
+                replace(query, max_parameters=int(most))
+                if most is not None
+                else replace(query, min_parameters=int(least))
+            )
+        limit = int(most or 0)
+        return replace(query, max_memory=limit) if need.kind == "ram" else replace(query, max_download=limit)
+
+    def _chains_for(self, use: str) -> frozenset[int]:
+        return self.catalogue.chains_allowing(
+            parse_use(use), self.policy.circumstances, frozenset({"allowed", "conditional"})
+        )
+
+    def _with_policy(self, query: Query) -> Query:
+        policy = self.policy
+        if not policy.remote:
+            query = replace(query, local=True)
+        if policy.mode != "enforce":
+            return query
+        for use in policy.required_use:
+            query = replace(query, chains=_both(query.chains, self._chains_for(use)))
+        if policy.refused_licences or policy.accepted_licences:
+            refused, accepted = set(policy.refused_licences), set(policy.accepted_licences)
+            chains = frozenset(
+                n
+                for n, ids in self.catalogue.chain_licences.items()
+                if not ids & refused and (not accepted or (ids and ids <= accepted))
+            )
+            query = replace(query, chains=_both(query.chains, chains))
+        if policy.accepted_families:
+            query = replace(query, families=(*query.families, *policy.accepted_families))
+        if policy.unaligned == "refuse":
+            query = replace(query, alignments=frozenset({"aligned", "unknown"}))
+        return replace(query, without_families=frozenset(policy.refused_families))
+
+
+def orders(request: Request) -> list[Order]:
+    return [Order(preference) for preference in request.preferences if not preference.startswith("family:")]
+
+
+def is_clause_of(label: str, need: Need) -> bool:
+    """Whether a clause of the catalogue's query stands for `need`."""
+    if need.kind in ("tag", "capability", "reads", "local"):
+        return label == need.label
+    if need.kind == "family":
+        return label.startswith("family:")
+    if need.kind == "licence":
+        return label == "licence"
+    sign = ">=" if need.at_least is not None and need.kind != "speed" else "<="
+    return label == f"{need.kind}{sign}"
+
+
+def _both(one: frozenset[int] | None, other: frozenset[int]) -> frozenset[int]:
+    return other if one is None else one & other
