@@ -55,7 +55,7 @@ def write_package(recipe: RecipeFolder, trainer: Trainer, facts: dict[str, Any],
         (room / "training").mkdir()
         export_gguf(trainer.model, trainer.data.tokenizer, about, room / MODEL_FILE, recipe.settings.gguf)
         export_huggingface(trainer.model, trainer.data.tokenizer, about, room / "huggingface")
-        if onnx_is_there():
+        if recipe.settings.onnx and onnx_is_there():
             export_onnx(trainer.model, room / "model.onnx")
         _write_json(room / PROVENANCE_FILE, facts)
         noted = list(read_metrics(notes))

@@ -28,7 +28,7 @@ TOKENS_PER_PARAMETER = 20
 """How long to train when nobody says: Hoffmann et al. 2022."""
 BUDGET = ("tokens", "minutes")
 """Settings that say how long; a resumed run may be given other ones."""
-PACE = ("save_minutes", "evaluate_every", "evaluate_tokens", "patience", "gguf")
+PACE = ("save_minutes", "evaluate_every", "evaluate_tokens", "patience", "gguf", "onnx")
 """Settings that change nothing about the weights of a step."""
 
 
@@ -71,6 +71,7 @@ class TrainingRecipe(BaseModel):
     save_minutes: float = Field(3.0, gt=0)
 
     gguf: Literal["f32", "f16", "q8_0"] = Field("f32", description="type of the matrices in the GGUF file")
+    onnx: bool = Field(True, description="also write ONNX, where the extra `onnx` is installed")
 
     text_field: str = Field("text", min_length=1)
     deduplicate: bool = True
