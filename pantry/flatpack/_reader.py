@@ -18,6 +18,7 @@ from pantry.flatpack import _tar
 from pantry.flatpack._stream import Placed, Stream, checked_frame, content_of, contents, place
 from pantry.flatpack._tail import read_tail
 from pantry.flatpack._unbox import TreeWriter, staged_folder
+from pantry.flatpack._workers import workers_for
 from pantry.flatpack.bundle import dump_bundle, load_bundle
 from pantry.flatpack.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest, parse_manifest
 from pantry.flatpack.meter import Meter, Progress
@@ -60,6 +61,7 @@ class Reader:
         self.statement = load_statement(self.bundle.payload)
         self.entries = self.statement.entries
         self._placed = place(self.statement.frames)
+        self._workers = workers_for(max((frame.content for frame in self.statement.frames), default=0))
         if [(frame.size, frame.content) for frame in self.statement.frames] != tail.frames:
             raise BadFileError(f"{name}: the seek table and the statement tell of different frames.")
         if not in_canonical_order(self.entries, MANIFEST_NAME):
@@ -111,7 +113,7 @@ class Reader:
     def check(self, progress: Progress | None = None) -> None:
         """Check the bytes of every frame against the statement, on all cores. Raises VerificationError."""
         meter = Meter(progress, self.data_size)
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool, storage_errors(f"Reading {self.path}"):
+        with ThreadPoolExecutor(self._workers) as pool, storage_errors(f"Reading {self.path}"):
             try:
                 for size in pool.map(lambda placed: len(checked_frame(self._descriptor, placed)), self._placed):
                     meter.add(size)
@@ -133,7 +135,7 @@ class Reader:
     def tar_stream(self, progress: Progress | None = None) -> Iterator[bytes]:
         """The tar stream in pieces, every frame checked (not the files; `check_contents` does that)."""
         meter = Meter(progress, self.tar_size)
-        with contextlib.closing(contents(self._descriptor, self._placed)) as chunks:
+        with contextlib.closing(contents(self._descriptor, self._placed, self._workers)) as chunks:
             for _, chunk in chunks:
                 yield chunk
                 meter.add(len(chunk))
@@ -182,7 +184,7 @@ class Reader:
         wanted = self._places(chosen)
         frames = self._placed if chosen is None else self._frames_of(wanted)
         meter = Meter(progress, sum(entry.known_size for entry, _ in wanted))
-        with contextlib.closing(contents(self._descriptor, frames)) as chunks:
+        with contextlib.closing(contents(self._descriptor, frames, self._workers)) as chunks:
             stream = Stream(chunks)
             for entry, start in wanted:
                 yield entry, _member(stream, entry, start, meter)

@@ -65,11 +65,8 @@ def content_of(descriptor: int, placed: Placed) -> bytes:
     return decode(checked_frame(descriptor, placed), placed.frame.content)
 
 
-def contents(
-    descriptor: int, frames: Iterable[Placed], workers: int | None = None
-) -> Generator[tuple[int, bytes], None, None]:
+def contents(descriptor: int, frames: Iterable[Placed], workers: int) -> Generator[tuple[int, bytes], None, None]:
     """`(start in the stream, content)` of each frame, in order; a few frames are decoded ahead."""
-    workers = workers or os.cpu_count() or 1
     with ThreadPoolExecutor(workers, "frame") as pool:
         ahead: deque[tuple[int, Future[bytes]]] = deque()
         try:

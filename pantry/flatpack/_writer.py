@@ -13,6 +13,7 @@ from typing import BinaryIO, TypeAlias
 from pantry.core.errors import BadFileError
 from pantry.core.refs import Digest
 from pantry.flatpack._frames import encode
+from pantry.flatpack._workers import workers_for
 from pantry.flatpack.meter import Meter
 from pantry.flatpack.statement import Frame
 
@@ -26,12 +27,12 @@ class FrameWriter:
     At most `2 + workers` frames are in memory. Hashing of large files runs in a thread of its own, in order.
     """
 
-    def __init__(self, out: BinaryIO, level: int | None, workers: int | None = None) -> None:
+    def __init__(self, out: BinaryIO, level: int | None) -> None:
         self.frames: list[Frame] = []
         out.flush()
         self._descriptor = out.fileno()
         self._level = level
-        workers = workers or os.cpu_count() or 1
+        workers = workers_for(FRAME_SIZE)
         self._pool = ThreadPoolExecutor(workers, "frame")
         self._hasher = ThreadPoolExecutor(1, "hash")
         self._window = workers + 1
