@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pantry.core.files import TEMPORARY_PREFIX
 from pantry.core.paths import Paths
 from pantry.core.refs import Digest, ModelName
 from pantry.core.units import format_bytes
@@ -90,7 +91,7 @@ def _fetched(model: HubModel, file: HubFile, fetcher: Fetcher, progress: Progres
 
 def _check_format(path: Path, shown: str) -> None:
     """Scan the file under its own name: the scan goes by the suffix too."""
-    named = path.with_name(f"{path.stem}-{Path(shown).name}")
+    named = path.with_name(f"{TEMPORARY_PREFIX}{path.stem[:16]}-{Path(shown).name}")
     named.unlink(missing_ok=True)
     named.hardlink_to(path)
     try:

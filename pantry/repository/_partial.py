@@ -150,13 +150,17 @@ def clean_partials(folder: Path, older_than: float) -> int:
         with contextlib.suppress(FileNotFoundError):
             if file.stat(follow_symlinks=False).st_mtime >= limit:
                 continue
-            if file.is_dir() and file.name.startswith((TEMPORARY_PREFIX, UNBOX_PREFIX)):
+            if file.is_dir() and file.name.startswith(UNBOX_PREFIX) and not _is_held(file):
                 freed += sum(item.lstat().st_blocks * 512 for item in file.rglob("*"))
                 shutil.rmtree(file, ignore_errors=True)
-            elif (file.suffix in _OURS or file.name.startswith(TEMPORARY_PREFIX)) and not _is_held(file):
+            elif file.is_file() and _is_ours(file) and not _is_held(file):
                 freed += file.lstat().st_blocks * 512
                 file.unlink()
     return freed
+
+
+def _is_ours(file: Path) -> bool:
+    return file.suffix in _OURS or file.name.startswith(TEMPORARY_PREFIX)
 
 
 def _is_held(file: Path) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import random
 import re
+import secrets
 import shutil
 import threading
 import time
@@ -29,7 +30,7 @@ from pantry.repository._http import Interrupted, Response, open_response
 from pantry.repository._partial import CHUNK, UNBOX_PREFIX, Partial, Plan, check_space, clean_partials
 from pantry.repository.address import Address
 from pantry.repository.limits import Bandwidth, Limits
-from pantry.repository.locks import locked
+from pantry.repository.locks import is_locked, locked
 
 Progress = Callable[[int, int], None]
 """Told (bytes done, bytes in all) now and then."""
@@ -113,13 +114,21 @@ class Fetcher:
 
     @contextlib.contextmanager
     def folder_for(self, digest: Digest) -> Iterator[Path]:
-        """A folder name, free to be made, for files on their way into the store; it is gone at the end."""
-        folder = self.folder / f"{UNBOX_PREFIX}{digest.hex}"
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        """A folder name, free to be made, for files on their way into the store; it is gone at the end.
+
+        What a killed process left of the same files goes first.
+        """
+        prefix = f"{UNBOX_PREFIX}{digest.hex[:16]}-"
+        for left in self.folder.glob(f"{prefix}*[0-9a-f]"):
+            if left.is_dir() and not is_locked(left.with_suffix(".lock")):
+                shutil.rmtree(left, ignore_errors=True)
+        folder = self.folder / f"{prefix}{secrets.token_hex(4)}"
+        with locked(folder.with_suffix(".lock")):
+            try:
+                folder.mkdir()
+                yield folder / "files"
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def learn_length(self, wanted: Wanted) -> Wanted:
         """`wanted` with the length that the server tells. Raises DownloadError when it tells none or too much."""

@@ -462,7 +462,22 @@ def test_kill_at_any_point_loses_nothing_and_the_next_pull_goes_on(
     assert hashlib.sha256(content(added, "big")).digest() == hashlib.sha256(BIG).digest()
     if point in ("digest verified", "licence"):
         assert server.sent - sent < 100_000
+    assert not list(added.partial.glob("unbox-*"))
     assert verify_everything(added) == []
+
+
+def test_garbage_collection_leaves_a_running_install_alone(added: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pantry.flatpack import _unbox
+
+    write = _unbox.TreeWriter.write
+
+    def write_and_collect(*given: object, **named: object) -> None:
+        write(*given, **named)  # type: ignore[arg-type]
+        collect_garbage(added, everything=True)
+
+    monkeypatch.setattr(_unbox.TreeWriter, "write", write_and_collect)
+    pull(added, "fox")
+    assert content(added, "fox") == gguf("fox 1.0.0")
 
 
 def test_signer_fixture_is_the_one_that_is_trusted(added: Paths) -> None:
