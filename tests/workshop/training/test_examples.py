@@ -1,0 +1,38 @@
+"""The templates in examples/: their data are made, read and learned from; their cards are complete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from examples.assistant import make_data as chat
+from examples.tales import make_data as tales
+from pantry.flatpack.dataset_card import check_card
+from pantry.flatpack.manifest import read_manifest
+from pantry.workshop.training.recipe import read_recipe
+from pantry.workshop.training.sources import find_files, is_conversation, read_documents
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+NAMES = ("tales", "assistant", "shakespeare-char")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_template_is_whole(name: str) -> None:
+    folder = EXAMPLES / name
+    assert read_recipe(folder).name == read_manifest(folder).name == name
+    assert check_card((folder / "DATASET.md").read_bytes()) == []
+
+
+def test_stories_are_separate_documents(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text(tales.stories(1, 20_000))
+    documents = list(read_documents(find_files(tmp_path, ["t.txt"])))
+    assert len(documents) > 20
+    assert tales.stories(1, 20_000) == (tmp_path / "t.txt").read_text()
+
+
+def test_conversations_are_read_as_such(tmp_path: Path) -> None:
+    (tmp_path / "c.jsonl").write_text("".join(chat.lines(1, 20_000)))
+    documents = list(read_documents(find_files(tmp_path, ["c.jsonl"])))
+    assert len(documents) > 50
+    assert all(is_conversation(document) for document in documents)
