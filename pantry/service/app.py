@@ -48,15 +48,16 @@ async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except PantryError as error:
-        return error_response(error, native=request.path == native.PATH)
+        told = error
     except web.HTTPException as error:
-        return error_response(_routing_error(request, error))
+        told = _routing_error(request, error)
     except ConnectionResetError:
         log.debug("the client of %s left", request.path)
         return web.Response(status=_CLIENT_LEFT)
     except Exception:
         log.exception("a fault while handling %s %s", request.method, request.path)
-        return error_response(PantryError("A fault in Pantry itself; the service's log says where."))
+        told = PantryError("A fault in Pantry itself; the service's log says where.")
+    return error_response(told, native=request.path == native.PATH)
 
 
 def error_response(error: PantryError, *, native: bool = False) -> web.Response:
