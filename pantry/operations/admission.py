@@ -9,7 +9,6 @@ from pantry.catalogue.rights import Answer, Circumstances, Link
 from pantry.core.errors import PantryError
 from pantry.core.paths import Paths
 from pantry.flatpack.signature import State as SignatureOutcome
-from pantry.formats.verdict import FormatVerdict
 from pantry.operations.policy import load_policy
 from pantry.policy import Decision, SignatureState, Subject, decide
 
@@ -34,7 +33,6 @@ class Candidate:
     family: str | None = None
     size: int | None = None
     signature: SignatureOutcome | None = None
-    format: FormatVerdict | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,6 @@ def admit(paths: Paths, candidate: Candidate) -> Admission:
             if candidate.licence
             else {},
             signature=_SIGNATURES[candidate.signature] if candidate.signature else "unknown",
-            format=candidate.format,
             size=candidate.size,
         )
         return Admission(decide(policy, subject, "pull").require(), licence_words(catalogue, candidate.licence))

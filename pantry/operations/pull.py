@@ -17,9 +17,10 @@ from pantry.operations.repositories import entries_named, fetcher_of, opened, re
 from pantry.repository.configured import Repositories
 from pantry.repository.entry import Entry
 from pantry.repository.fetch import Progress, Wanted
-from pantry.repository.index import newest
+from pantry.repository.index import Index, has_expired, newest
 from pantry.repository.locks import locked
 from pantry.repository.refs import FileRef, HubRef, NamedRef, UrlRef, parse_ref
+from pantry.store.database import Database
 from pantry.store.models import Store
 from pantry.store.packages import Package, Packages
 
@@ -92,9 +93,7 @@ def _resolve(job: Job, ref: NamedRef) -> Entry:
         names = [Repositories(job.paths).get(job.options.repository).name]
     found: list[Entry] = []
     for name in names:
-        if not job.settings.offline:
-            snapshot = refresh_repository(job.paths, name, job.settings)
-            job.say("metadata verified", f"{name}, root version {snapshot.root_version}, until {snapshot.expires[:10]}")
+        _look(job, name)
         found = _named(job, ref.name, name)
         if found:
             break
@@ -108,6 +107,20 @@ def _resolve(job: Job, ref: NamedRef) -> Entry:
             f"There is no {ref} to be pulled.", hint=did_you_mean(ref.version or "", versions, otherwise)
         )
     return chosen
+
+
+def _look(job: Job, repository: str) -> None:
+    """Bring the index up to date, or offline say how old it is."""
+    if not job.settings.offline:
+        snapshot = refresh_repository(job.paths, repository, job.settings)
+        until = snapshot.expires[:10]
+        job.say("metadata verified", f"{repository}, root version {snapshot.root_version}, until {until}")
+        return
+    with Database(job.paths.database) as database:
+        state = Index(database).states().get(repository)
+    if state is not None:
+        age = f"{repository}, offline: as verified on {state.refreshed_at[:10]}"
+        job.say("metadata verified", f"{age}, expired since" if has_expired(state) else age)
 
 
 def _named(job: Job, name: str, repository: str) -> list[Entry]:

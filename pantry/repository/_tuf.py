@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -28,7 +27,6 @@ from pantry.repository.source import Place
 
 MAX_TARGETS = 256 << 20  # bytes of targets metadata: about 500,000 entries
 MAX_SNAPSHOT = 2 << 20
-ROLES = ("root", "timestamp", "snapshot", "targets")
 
 
 def refresh(place: Place, base_url: str, reader: FetcherInterface, waiting: Callable[[], None] | None) -> Snapshot:
@@ -113,8 +111,3 @@ def _entry(repository: str, path: str, length: int, hashes: dict[str, str], cust
     if facts is None or not path.endswith(".fpk") or length <= 0:
         return None
     return Entry(repository, path, length, digest, facts)
-
-
-def metadata_files(state: Path) -> list[Path]:
-    """The metadata files kept for a repository, newest of each role."""
-    return [file for role in ROLES if (file := state / f"{role}.json").exists()]

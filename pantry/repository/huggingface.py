@@ -6,6 +6,7 @@ downloader, checked against the digests the hub states: SHA-256 for large files,
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -41,6 +42,7 @@ _QUANTISATION = re.compile(
 )
 _PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$", re.IGNORECASE)
 MAX_FILES = 10_000
+_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,9 @@ def _asked(question: Callable[[], T], ref: HubRef) -> T:
     from huggingface_hub import errors
 
     try:
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(httpx.TransportError):
+                return question()
         return question()
     except errors.GatedRepoError:
         raise UnauthorisedError(

@@ -19,7 +19,7 @@ from pantry.repository._roles import ONLINE, Lifetimes, Roles, Signers, metadata
 from pantry.repository.entry import custom_of, parse_custom
 from pantry.repository.locks import locked
 
-__all__ = ["Lifetimes", "Published", "create", "publish", "renew", "rotate", "tuf_key_id", "yank"]
+__all__ = ["Lifetimes", "Published", "create", "key_ids", "publish", "rotate", "tuf_key_id", "yank"]
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,6 @@ def publish(
         made = [_add(roles, file, capabilities or {}) for file in files]
         roles.write_online(Signers.of(signers), life or Lifetimes())
         return made
-
-
-def renew(folder: Path, signers: Sequence[PrivateKey], life: Lifetimes | None = None) -> None:
-    """Sign anew, so that nothing expires."""
-    publish(folder, [], signers, life=life)
 
 
 def yank(folder: Path, name: str, version: str, reason: str, signers: Sequence[PrivateKey]) -> None:

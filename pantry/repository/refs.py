@@ -75,7 +75,7 @@ def parse_ref(text: str) -> PullRef:
     if "://" in text:
         return UrlRef(Address.parse(text))
     if text.endswith(SUFFIX) or text.startswith(("./", "../", "/", "~")):
-        return FileRef(Path(text).expanduser())
+        return _parse_file(text)
     found = _NAME.fullmatch(text) or _NAME.fullmatch(text.lower())
     if not found or ".." in text:
         raise UsageError(
@@ -83,6 +83,16 @@ def parse_ref(text: str) -> PullRef:
             hint="Write NAME, NAME:VERSION, hf://ORG/REPO:QUANTISATION, https://…/x.fpk or ./x.fpk.",
         )
     return NamedRef(found[1], found[2])
+
+
+def _parse_file(text: str) -> FileRef:
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{text[:80]!r}: there is no such user on this machine.") from None
+    if "\0" in text:
+        raise UsageError(f"{text[:80]!r} is no path.")
+    return FileRef(path)
 
 
 def _parse_hub(rest: str, text: str) -> HubRef:

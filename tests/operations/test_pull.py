@@ -338,7 +338,9 @@ def test_offline_uses_what_was_verified(added: Paths, monkeypatch: pytest.Monkey
     pull(added, "fox")
     monkeypatch.setenv("PANTRY_OFFLINE", "1")
     server.requests.clear()
-    assert pull(added, "fox").up_to_date
+    steps: list[str] = []
+    assert pull(added, "fox", say=lambda step, words: steps.append(words)).up_to_date
+    assert any("offline: as verified on" in words for words in steps)
     assert [entry.name for entry in search_entries(added)] == ["big", "fox"]
     with pytest.raises(UsageError, match="work offline"):
         pull(added, "big")

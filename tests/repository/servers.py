@@ -89,7 +89,7 @@ def _handler(owner: FileServer) -> type[BaseHTTPRequestHandler]:
                 return
             if (fixed := owner.answers.get(self.path.partition("?")[0])) is not None:
                 self.send_response(fixed[0])
-                for name, content in {**fixed[1], "Content-Length": str(len(fixed[2]))}.items():
+                for name, content in {**fixed[1], "Content-Length": str(len(fixed[2])), "Connection": "close"}.items():
                     self.send_header(name, content)
                 self.end_headers()
                 self.wfile.write(fixed[2])

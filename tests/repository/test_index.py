@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pantry.core.errors import BadFileError, ConflictError, NotFoundError, UsageError, VerificationError
@@ -106,6 +106,8 @@ def test_expiry_is_seen(index: Index) -> None:
 
 
 @given(st.text(max_size=60))
+@example("~nobody-of-that-name")
+@example("./a\0.fpk")
 def test_any_text_is_a_reference_or_refused(text: str) -> None:
     try:
         ref = parse_ref(text)
