@@ -28,6 +28,10 @@ class Wanted:
     prompts: int = 1
     include_usage: bool = False
     logprobs: bool = False
+    top_logprobs: int = 0
+    """How many of the likeliest tokens to tell beside each chosen one."""
+    must_call: bool = False
+    """Whether an answer without a tool call is an error."""
     schema: OutputSchema | None = None
     echo: str | None = None
     """The prompt to put before the text (completions only)."""
@@ -58,8 +62,9 @@ class Answer:
         self._head: Chunk = {}
         self._timings: Chunk | None = None
         self._choices: dict[int, Choice] = {}
-        legacy_logprobs = wanted.logprobs and not wanted.chat
-        rewritten = legacy_logprobs or wanted.schema is not None or wanted.echo is not None
+        asked_for_none = wanted.logprobs and not wanted.top_logprobs  # the engine gives one all the same
+        rewritten = wanted.must_call or asked_for_none or (wanted.logprobs and not wanted.chat)
+        rewritten = rewritten or wanted.schema is not None or wanted.echo is not None
         self._as_is = wanted.stream and wanted.n * wanted.prompts == 1 and not rewritten
 
     def feed(self, block: bytes) -> bytes:
@@ -75,7 +80,7 @@ class Answer:
     def _event(self, event: bytes) -> bytes:
         if event == _sse.DONE:
             self.done = True
-            self._check_schema()
+            self._check_answers()
             return self._closing_usage() + event
         chunk = _sse.parse(event)
         if not isinstance(chunk, dict):
@@ -118,19 +123,25 @@ class Answer:
         choice.finish_reason = part.get("finish_reason") or choice.finish_reason
         if self.wanted.chat:
             self._take_delta(choice, part.get("delta") or {})
-            choice.logprobs += (part.get("logprobs") or {}).get("content") or []
-            return part
+            tokens = self._trimmed((part.get("logprobs") or {}).get("content") or [])
+            choice.logprobs += tokens
+            return part | {"logprobs": {"content": tokens}} if tokens and not self.wanted.top_logprobs else part
         text = part.get("text") or ""
         if self.wanted.echo is not None and not choice.text:
             text = self.wanted.echo + text
             part = part | {"text": text}
         choice.text.append(text)
         if self.wanted.logprobs:
-            tokens = (part.get("logprobs") or {}).get("content") or []
+            tokens = self._trimmed((part.get("logprobs") or {}).get("content") or [])
             part = part | {"logprobs": legacy_logprobs(tokens, choice.length) if tokens else None}
             choice.logprobs += tokens
         choice.length += len(text)
         return part
+
+    def _trimmed(self, tokens: list[Chunk]) -> list[Chunk]:
+        """Tokens with no more of the likeliest beside them than were asked for."""
+        most = self.wanted.top_logprobs
+        return [token | {"top_logprobs": token.get("top_logprobs", [])[:most]} for token in tokens]
 
     def _take_delta(self, choice: Choice, delta: Chunk) -> None:
         choice.text.append(delta.get("content") or "")
@@ -142,9 +153,14 @@ class Answer:
             known["function"]["name"] += function.get("name") or ""
             known["function"]["arguments"] += function.get("arguments") or ""
 
-    def _check_schema(self) -> None:
+    def _check_answers(self) -> None:
+        """Hold every answer that ended by itself to what was asked for. Raises EngineError."""
         for choice in self._choices.values():
-            if self.wanted.schema and choice.finish_reason == "stop":
+            if choice.finish_reason != "stop":
+                continue
+            if self.wanted.must_call and not choice.tool_calls:
+                raise EngineError("The model did not call a tool, and tool_choice asked for it.", hint="Ask again.")
+            if self.wanted.schema:
                 self.wanted.schema.check("".join(choice.text))
 
     def _closing_usage(self) -> bytes:

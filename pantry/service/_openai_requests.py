@@ -6,9 +6,11 @@ do. Source: the OpenAI API reference, and llama.cpp's server README for the samp
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+import json
+import reprlib
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pantry.core.errors import UsageError
 from pantry.service._openai_chunks import Wanted
@@ -16,6 +18,9 @@ from pantry.service._schema import OutputSchema
 
 MAX_CHOICES = 16
 MAX_STOPS = 16
+MAX_MESSAGES = 10_000
+MAX_PROMPTS = 64
+MAX_NUMBER = 2**31 - 1
 Chunk = dict[str, Any]
 T = TypeVar("T", bound=BaseModel)
 
@@ -33,18 +38,30 @@ class Sampling(BaseModel):
     stream: bool = False
     stream_options: _StreamOptions | None = None
     n: int = Field(1, ge=1, le=MAX_CHOICES)
-    max_tokens: int | None = Field(None, ge=1)
+    best_of: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=1, le=MAX_NUMBER)
     stop: list[Annotated[str, Field(min_length=1, max_length=1000)]] | None = Field(None, max_length=MAX_STOPS)
-    seed: int | None = None
+    seed: int | None = Field(None, ge=-(2**63), lt=2**64)
     temperature: float | None = Field(None, ge=0, le=5)
     top_p: float | None = Field(None, ge=0, le=1)
-    top_k: int | None = Field(None, ge=0)
+    top_k: int | None = Field(None, ge=0, le=MAX_NUMBER)
     min_p: float | None = Field(None, ge=0, le=1)
     repeat_penalty: float | None = Field(None, ge=0, le=10)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     logit_bias: dict[str, float] | None = Field(None, max_length=1024)
     response_format: dict[str, Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, given: Any) -> Any:
+        return {key: value for key, value in given.items() if value is not None} if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _best_is_all(self) -> Self:
+        if self.best_of is not None and self.best_of != self.n:
+            raise ValueError("best_of other than n is not supported: ask for n answers and choose")
+        return self
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -75,6 +92,8 @@ class Sampling(BaseModel):
             "frequency_penalty", "presence_penalty", "logit_bias",
         }  # fmt: skip
         body = self.model_dump(include=names, exclude_none=True)
+        if self.seed is not None:
+            body["seed"] = self.seed % 2**32  # engines take 32 bits
         # Always a stream: an engine notices a client that left only when it writes to it. Progress events make it
         # write during the prompt, too.
         body |= {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
@@ -85,14 +104,32 @@ class Sampling(BaseModel):
         return self.stream_options is not None and self.stream_options.include_usage
 
 
+_TEMPLATE_NAMES = frozenset({"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"})
+"""What a chat template is given by the engine and may not be given by a client."""
+
+
+class _Function(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(min_length=1, max_length=64)
+    parameters: dict[str, Any] | None = None
+
+
+class _Tool(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["function"]
+    function: _Function
+
+
 class ChatRequest(Sampling):
     """POST /v1/chat/completions."""
 
-    messages: list[dict[str, Any]] = Field(min_length=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
+    messages: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_MESSAGES)
+    max_completion_tokens: int | None = Field(None, ge=1, le=MAX_NUMBER)
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    tools: list[dict[str, Any]] | None = None
+    tools: list[_Tool] | None = Field(None, max_length=128)
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
@@ -103,9 +140,31 @@ class ChatRequest(Sampling):
         for number, message in enumerate(messages):
             if not isinstance(message.get("role"), str):
                 raise ValueError(f"message {number} has no role")
-            if not isinstance(message.get("content"), (str, list, type(None))):
+            content = message.get("content")
+            if not isinstance(content, str | list | None):
                 raise ValueError(f"the content of message {number} is neither text nor a list of parts")
+            for part in content if isinstance(content, list) else ():
+                if not (isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)):
+                    raise ValueError(f"message {number} has a part that is not text; only text is read here")
         return messages
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _own_names(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
+        if taken := sorted(_TEMPLATE_NAMES & (given or {}).keys()):
+            raise ValueError(f"{taken[0]!r} is set by the service")
+        return given
+
+    @model_validator(mode="after")
+    def _tools_to_call(self) -> Self:
+        if self.must_call and not self.tools:
+            raise ValueError("tool_choice asks for a call, and there are no tools")
+        return self
+
+    @property
+    def must_call(self) -> bool:
+        """Whether an answer without a tool call would not be what was asked for."""
+        return self.tool_choice == "required" or isinstance(self.tool_choice, dict)
 
     def wanted(self) -> Wanted:
         return Wanted(
@@ -114,7 +173,9 @@ class ChatRequest(Sampling):
             n=self.n,
             include_usage=self.wants_usage,
             logprobs=self.logprobs,
+            top_logprobs=self.top_logprobs or 0,
             schema=self.schema_wanted(),
+            must_call=self.must_call,
         )
 
     def for_engine(self) -> Chunk:
@@ -127,14 +188,20 @@ class ChatRequest(Sampling):
         if self.max_completion_tokens is not None:
             body["max_tokens"] = self.max_completion_tokens
         if self.logprobs:
-            body |= {"logprobs": True, "top_logprobs": self.top_logprobs or 0}
+            body |= {"logprobs": True, "top_logprobs": self.top_logprobs or 1}  # llama.cpp gives none for 0
         return body
+
+
+_TokenId = Annotated[int, Field(strict=True, ge=0, le=MAX_NUMBER)]
+_TokenIds = Annotated[list[_TokenId], Field(min_length=1, max_length=1_000_000)]
+_TokenLists = Annotated[list[_TokenIds], Field(min_length=1, max_length=MAX_PROMPTS)]
+_Texts = Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
 
 
 class CompletionRequest(Sampling):
     """POST /v1/completions."""
 
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=64)] | Annotated[list[int], Field(min_length=1)]
+    prompt: str | _Texts | _TokenIds | _TokenLists
     logprobs: int | None = Field(None, ge=0, le=20)
     echo: bool = False
     suffix: Literal[""] | None = None
@@ -146,9 +213,10 @@ class CompletionRequest(Sampling):
             chat=False,
             stream=self.stream,
             n=self.n,
-            prompts=len(self.prompt) if isinstance(self.prompt, list) and isinstance(self.prompt[0], str) else 1,
+            prompts=1 if isinstance(self.prompt, str) or isinstance(self.prompt[0], int) else len(self.prompt),
             include_usage=self.wants_usage,
             logprobs=self.logprobs is not None,
+            top_logprobs=self.logprobs or 0,
             schema=self.schema_wanted(),
             echo=self.prompt if self.echo and isinstance(self.prompt, str) else None,
         )
@@ -157,7 +225,7 @@ class CompletionRequest(Sampling):
         """The body to send to an engine's /v1/completions."""
         body = self.sampling() | {"prompt": self.prompt}
         if self.logprobs is not None:
-            body["logprobs"] = self.logprobs
+            body["logprobs"] = self.logprobs or 1  # llama.cpp gives none for 0
         if (schema := self.schema_wanted()) is not None:
             body["json_schema"] = schema.schema if schema.schema is not None else {"type": "object"}
         return body
@@ -168,9 +236,14 @@ def parse_request(kind: type[T], body: Any) -> T:
     if not isinstance(body, dict):
         raise UsageError(f"The request body is a JSON object; got {type(body).__name__}.")
     try:
+        json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise UsageError("The request holds half a surrogate pair, which is no text.") from None
+    try:
         return kind.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        given = "" if first["type"] == "missing" else f", got {str(first['input'])[:80]!r}"
-        raise UsageError(f"{field}: {first['msg']}{given}.") from None
+        field = ".".join(str(part) for part in first["loc"] if part in kind.model_fields or isinstance(part, int))
+        given = "" if first["type"] in ("missing", "value_error") else f", got {reprlib.repr(first['input'])}"
+        what = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{field}: {what}{given}." if field else f"{what}{given}.") from None

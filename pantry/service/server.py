@@ -131,7 +131,13 @@ def _close_after(stack: contextlib.AsyncExitStack, server: asyncio.AbstractServe
 @contextlib.asynccontextmanager
 async def _running(app: web.Application) -> AsyncIterator[web.AppRunner]:
     """An application ready to take connections, ended with its answers."""
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_GRACE)
+    runner = web.AppRunner(
+        app,
+        handler_cancellation=True,
+        access_log=None,
+        shutdown_timeout=SHUTDOWN_GRACE,
+        auto_decompress=False,  # compressed bodies are refused, not unpacked
+    )
     await runner.setup()
     try:
         yield runner

@@ -279,3 +279,66 @@ def test_full_queue_is_503_with_retry_after(tmp_path: Any) -> None:
     refused = [(status, headers) for status, headers, _ in answers if status != 200]
     assert len(refused) == 2
     assert all(status == 503 and headers["Retry-After"] == "1" for status, headers in refused)
+
+
+@pytest.mark.parametrize("field", ["n", "stream", "logprobs", "stop", "max_tokens", "response_format", "tools"])
+def test_null_means_absent(service: Service, field: str) -> None:
+    assert chat(service, **{field: None})[0] == 200
+
+
+REFUSED = {
+    "token beyond any vocabulary": ({"prompt": [2**40]}, "prompt"),
+    "true as a token": ({"prompt": [True]}, "prompt"),
+    "huge max_tokens": ({"max_tokens": 2**40}, "max_tokens"),
+    "huge seed": ({"seed": 2**70}, "seed"),
+    "best_of": ({"best_of": 3}, "best_of"),
+    "half a surrogate pair": ({"prompt": "\ud800"}, "surrogate"),
+}
+
+
+@pytest.mark.parametrize(("fields", "message"), REFUSED.values(), ids=REFUSED)
+def test_value_that_cannot_be_honoured_is_refused(service: Service, fields: dict[str, Any], message: str) -> None:
+    status, answer = service.ask("POST", "/v1/completions", {"model": "echo", "prompt": "a", **fields})
+    assert status == 400
+    assert message in answer["error"]["message"]
+
+
+CHAT_REFUSED = {
+    "image": ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "not text"),
+    "part without text": ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "not text"),
+    "empty tool": ({"tools": [{}]}, "tools"),
+    "call without tools": ({"tool_choice": "required"}, "no tools"),
+    "template's own names": ({"chat_template_kwargs": {"messages": []}}, "messages"),
+}
+
+
+@pytest.mark.parametrize(("fields", "message"), CHAT_REFUSED.values(), ids=CHAT_REFUSED)
+def test_chat_field_that_cannot_be_honoured_is_refused(service: Service, fields: dict[str, Any], message: str) -> None:
+    status, answer = chat(service, **fields)
+    assert status == 400
+    assert message in answer["error"]["message"]
+
+
+def test_answer_without_the_required_tool_call_is_an_error(service: Service) -> None:
+    tools = [{"type": "function", "function": {"name": "add"}}]
+    status, answer = chat(service, tools=tools, tool_choice="required")
+    assert (status, answer["error"]["code"]) == (502, "engine_failed")
+
+
+def test_compressed_body_is_refused(service: Service) -> None:
+    headers = {"Content-Encoding": "gzip"}
+    assert service.ask("POST", "/v1/completions", b"\x1f\x8bnonsense", headers=headers)[0] == 400
+
+
+def test_large_body_of_tiny_parts_does_not_stop_the_service(service: Service) -> None:
+    import threading
+
+    body = b'{"model": "echo", "prompt": "a", "x": [' + b"[]," * 600_000 + b"[]]}"
+    thread = threading.Thread(target=lambda: service.ask("POST", "/v1/completions", body))
+    thread.start()
+    worst = 0.0
+    while thread.is_alive():
+        start = time.monotonic()
+        assert service.ask("GET", "/healthz")[0] == 200
+        worst = max(worst, time.monotonic() - start)
+    assert worst < 5

@@ -196,3 +196,27 @@ def test_memory_that_the_context_would_need_is_refused_before_loading(tmp_path: 
         assert (status, answer["error"]["code"]) == (507, "not_enough_memory")
         assert "256 answers of" in answer["error"]["message"]
         assert not service.workers()
+
+
+@pytest.mark.parametrize("endpoint", ["chat/completions", "completions"])
+def test_logprobs_without_alternatives_are_those_of_the_chosen_tokens(service: Service, endpoint: str) -> None:
+    chatting = endpoint.startswith("chat")
+    body = {"model": "starter", "messages": FOX, "prompt": "Once", "max_tokens": 4, "logprobs": True if chatting else 0}
+    status, answer = service.ask("POST", f"/v1/{endpoint}", body)
+    assert status == 200
+    found = answer["choices"][0]["logprobs"]
+    if chatting:
+        assert [token["top_logprobs"] for token in found["content"]] == [[]] * 4
+        assert all(token["logprob"] <= 0 for token in found["content"])
+    else:
+        assert len(found["token_logprobs"]) == 4
+        assert found["top_logprobs"] == [{}] * 4
+
+
+def test_pattern_that_the_engine_ignores_is_never_broken_silently(service: Service) -> None:
+    for pattern in (r"^\d{3}-\d{4}$", r"^\bword\b$"):
+        schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}, "required": ["a"]}
+        form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        body = {"model": "starter", "messages": FOX, "response_format": form, "max_tokens": 200, "seed": 1}
+        status, answer = service.ask("POST", "/v1/chat/completions", body)
+        assert status in (400, 502) or answer["choices"][0]["finish_reason"] == "length" or "-" in str(answer)
