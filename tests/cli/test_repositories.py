@@ -59,8 +59,13 @@ def test_from_an_empty_folder_to_a_pulled_model(lab: Path, tmp_path: Path) -> No
     (model,) = json.loads(pantry("list", "--json", home=user))
     assert model["licence"] == "Apache-2.0"
     assert "lab" in pantry("repo", "list", home=user)
+    assert "Ada" in pantry("package", "list", home=user)
+    assert "model.gguf" in pantry("package", "files", "fox", home=user)
+    pantry("package", "copy", "fox", str(tmp_path / "out"), home=user)
+    assert (tmp_path / "out" / "flatpack.toml").exists()
     assert "whole" in pantry("verify", "--all", home=user)
     assert "Removed 0 files" in pantry("gc", home=user)
+    assert "Removed fox" in pantry("package", "rm", "fox", home=user)
     pantry("repo", "remove", "lab", home=user)
     assert json.loads(pantry("repo", "list", "--json", home=user)) == []
 
