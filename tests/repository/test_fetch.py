@@ -21,7 +21,7 @@ import pytest
 
 from pantry.core.errors import DownloadError, NotFoundError, StorageError, UsageError, VerificationError
 from pantry.core.refs import Digest
-from pantry.repository import _partial
+from pantry.repository import _partial, _plan
 from pantry.repository.address import Address
 from pantry.repository.fetch import Fetcher, Wanted
 from pantry.repository.limits import Limits
@@ -57,12 +57,12 @@ def fetcher(tmp_path: Path) -> Fetcher:
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of 256 kB, so that small files have many."""
-    from pantry.repository import fetch
+    from pantry.repository import _download
 
     monkeypatch.setattr(_partial, "CHUNK", 1 << 18)
-    monkeypatch.setattr(fetch, "CHUNK", 1 << 18)
-    monkeypatch.setattr(fetch, "_PARALLEL_FROM", 1 << 18)
-    monkeypatch.setattr(fetch, "_PARALLEL_AFTER", 0.0)
+    monkeypatch.setattr(_download, "CHUNK", 1 << 18)
+    monkeypatch.setattr(_download, "_PARALLEL_FROM", 1 << 18)
+    monkeypatch.setattr(_download, "_PARALLEL_AFTER", 0.0)
 
 
 def wanted(server: FileServer, content: bytes = CONTENT, path: str = "/model.fpk") -> Wanted:
@@ -484,27 +484,27 @@ def test_no_connection_gives_up_the_chunk_of_another(
     """A connection that ran into a chunk taken by another once released it; two then wrote the same chunk."""
     owners: dict[int, int] = {}
     strangers: list[int] = []
-    claim, claim_next, release = _partial.Plan.claim, _partial.Plan.claim_next, _partial.Plan.release
+    claim, claim_next, release = _plan.Plan.claim, _plan.Plan.claim_next, _plan.Plan.release
 
-    def claimed(plan: _partial.Plan) -> tuple[int, int] | None:
+    def claimed(plan: _plan.Plan) -> tuple[int, int] | None:
         found = claim(plan)
         if found is not None:
             owners[found[0]] = threading.get_ident()
         return found
 
-    def claimed_next(plan: _partial.Plan, chunk: int) -> bool:
+    def claimed_next(plan: _plan.Plan, chunk: int) -> bool:
         if taken := claim_next(plan, chunk):
             owners[chunk] = threading.get_ident()
         return taken
 
-    def released(plan: _partial.Plan, chunk: int) -> None:
+    def released(plan: _plan.Plan, chunk: int) -> None:
         if owners.get(chunk) != threading.get_ident():
             strangers.append(chunk)
         release(plan, chunk)
 
-    monkeypatch.setattr(_partial.Plan, "claim", claimed)
-    monkeypatch.setattr(_partial.Plan, "claim_next", claimed_next)
-    monkeypatch.setattr(_partial.Plan, "release", released)
+    monkeypatch.setattr(_plan.Plan, "claim", claimed)
+    monkeypatch.setattr(_plan.Plan, "claim_next", claimed_next)
+    monkeypatch.setattr(_plan.Plan, "release", released)
     server.faults = Faults(pause=0.02)
     assert fetch(fetcher, wanted(server)) == CONTENT
     assert len(set(owners.values())) > 1
