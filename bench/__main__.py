@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-COMMANDS = ("bench.start", "bench.gateway", "bench.proxy", "bench.http_stack")
+COMMANDS = ("bench.start", "bench.gateway", "bench.proxy", "bench.http_stack", "bench.native")
 
 if __name__ == "__main__":
     for command in COMMANDS:

@@ -77,7 +77,13 @@ def status(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) ->
         return
     up_for = format_duration(time.time() - info.started_at)
     print_facts(
-        {"address": info.url, "socket": info.socket, "process": f"{info.pid}, up for {up_for}", "version": info.version}
+        {
+            "address": info.url,
+            "socket": info.socket,
+            "call socket": paths.call_socket,
+            "process": f"{info.pid}, up for {up_for}",
+            "version": info.version,
+        }
     )
 
 

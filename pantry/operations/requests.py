@@ -90,19 +90,19 @@ def start_job(database: Database, caller: Caller, kind: Kind, details: Mapping[s
 def approve(database: Database, request: AppRequest, limits: Limits) -> AppRequest:
     """Record the user's yes. Permissions hold at once; the rest is done by the service, also after a restart.
 
-    Raises ConflictError when it was decided already.
+    Raises ConflictError when it was decided already, UsageError for limits that make no sense.
     """
-    requests, apps = Requests(database), Apps(database)
+    requests, apps, until = Requests(database), Apps(database), expiry(limits.days)
     with database.transaction():
         requests.decide(request.id, "approved")
         if request.kind == "permission":
             granted = [Permission.parse(name) for name in request.details["permissions"]]
-            apps.grant(request.app, granted, Grant(limits.models or ("*",), expiry(limits.days)))
+            apps.grant(request.app, granted, Grant(limits.models or ("*",), until))
             requests.finish(request.id, "done", "granted")
         elif limits.always:
             own = (str(ModelName.parse(str(request.details["model"]))),)
             apps.grant(
-                request.app, [_PERMISSION_OF[request.kind]], _widened(apps, request, limits.models or own, limits)
+                request.app, [_PERMISSION_OF[request.kind]], _widened(apps, request, limits.models or own, until)
             )
         if limits.tokens_per_day is not None:
             apps.limit_tokens(request.app, limits.tokens_per_day)
@@ -116,11 +116,11 @@ _PERMISSION_OF: dict[Kind, Permission] = {
 }
 
 
-def _widened(apps: Apps, request: AppRequest, models: tuple[str, ...], limits: Limits) -> Grant:
+def _widened(apps: Apps, request: AppRequest, models: tuple[str, ...], until: float | None) -> Grant:
     """The grant after `models` joined those that the app has for good already."""
     held = apps.get(request.app).grants.get(_PERMISSION_OF[request.kind])
     both = dict.fromkeys((*(held.models if held and held.expires_at is None else ()), *models))
-    return Grant(tuple(both), expiry(limits.days))
+    return Grant(tuple(both), until)
 
 
 def refuse(database: Database, request: AppRequest) -> AppRequest:

@@ -43,7 +43,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _check_depth(value: Any) -> None:
     level = [value]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         level = [
             inner
             for each in level

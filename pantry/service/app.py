@@ -7,14 +7,14 @@ import logging
 from aiohttp import web
 
 from pantry.core.errors import BusyError, NotFoundError, PantryError, UnauthorisedError, UsageError, did_you_mean
-from pantry.service import admin, health, native, openai, windowai
+from pantry.service import admin, approvals, health, native, openai, windowai
 from pantry.service.calls import failure
 from pantry.service.desk import DESK, Desk
 from pantry.service.gateway import GATEWAY, Gateway, error_object
 from pantry.service.guard import Handler, allow_origin, guard
 
 log = logging.getLogger("pantry.service")
-SURFACES = (health, openai, native, windowai, admin)
+SURFACES = (health, openai, native, windowai, admin, approvals)
 _CLIENT_LEFT = 499
 """The status counted for a client that left before its answer (nginx's number; nobody is there to read it)."""
 
