@@ -6,6 +6,7 @@ import contextlib
 import email.utils
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -46,6 +47,8 @@ class FileServer:
     answers: dict[str, tuple[int, dict[str, str], bytes]] = field(default_factory=dict)
     """Fixed answers by path, before files are looked for."""
     server: Any = None
+    certificate: Path | None = None
+    """A PEM file with key and certificate: then it speaks TLS."""
 
     @property
     def port(self) -> int:
@@ -53,7 +56,7 @@ class FileServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self.port}"
 
     def paths(self) -> list[str]:
         return [path for path, _ in self.requests]
@@ -165,12 +168,22 @@ def _handler(owner: FileServer) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """A client that hangs up is what many tests are about."""
+
+
 @contextlib.contextmanager
-def serving(root: Path, faults: Faults | None = None, host: str = "127.0.0.1") -> Iterator[FileServer]:
+def serving(root: Path, faults: Faults | None = None, certificate: Path | None = None) -> Iterator[FileServer]:
     """A running file server for the time of the block."""
-    owner = FileServer(root, faults or Faults())
-    server = ThreadingHTTPServer((host, 0), _handler(owner))
-    server.daemon_threads = True
+    owner = FileServer(root, faults or Faults(), certificate=certificate)
+    server = _Server(("127.0.0.1", 0), _handler(owner))
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     owner.server = server
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import hashlib
+import ipaddress
 import json
 import multiprocessing
 import os
@@ -18,6 +21,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from pantry.core.errors import DownloadError, NotFoundError, StorageError, UsageError, VerificationError
 from pantry.core.refs import Digest
@@ -362,6 +369,79 @@ def test_proxy_of_the_environment_is_used(
     (root / "http:" / "models.example" / "model.fpk").write_bytes(CONTENT)
     assert fetch(fetcher, what) == CONTENT
     assert server.requests[0][0] == "http://models.example/model.fpk"
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for 127.0.0.1, signed by itself, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path / "certificate.pem"
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    private = key.private_bytes(encoding, form, serialization.NoEncryption())
+    file.write_bytes(private + made.public_bytes(encoding))
+    return file
+
+
+def test_https_with_a_certificate_that_is_trusted(
+    fetcher: Fetcher, root: Path, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with serving(root, Faults(cut_at=SIZE // 2, cuts=1), certificate) as server:
+        assert fetch(fetcher, wanted(server)) == CONTENT
+        assert len(server.requests) == 2
+        with serving(root) as plain:
+            server.faults = Faults(redirect=f"{plain.url}/model.fpk")
+            with pytest.raises(DownloadError, match="from https to http"):
+                fetch(fetcher, wanted(server))
+
+
+def test_https_with_a_certificate_that_is_not_trusted(fetcher: Fetcher, root: Path, certificate: Path) -> None:
+    with serving(root, certificate=certificate) as server:
+        with pytest.raises(DownloadError, match="shows a bad certificate"):
+            fetch(fetcher, wanted(server))
+        assert server.requests == []
+
+
+def test_https_through_a_proxy(
+    fetcher: Fetcher, root: Path, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CONNECT proxy that carries bytes both ways."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    asked: list[bytes] = []
+    with serving(root, certificate=certificate) as server, socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def carry(source: socket.socket, target: socket.socket) -> None:
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+        def proxy() -> None:
+            client, _ = listening.accept()
+            with client, socket.create_connection(("127.0.0.1", server.port)) as target:
+                asked.append(client.recv(65536))
+                client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                back = threading.Thread(target=carry, args=(target, client), daemon=True)
+                back.start()
+                with contextlib.suppress(OSError):
+                    carry(client, target)
+                back.join(5)
+
+        thread = threading.Thread(target=proxy, daemon=True)
+        thread.start()
+        monkeypatch.setenv("https_proxy", f"http://user:word@127.0.0.1:{listening.getsockname()[1]}")
+        monkeypatch.setenv("no_proxy", "")
+        assert fetch(fetcher, wanted(server)) == CONTENT
+        thread.join(10)
+    assert asked[0].startswith(b"CONNECT 127.0.0.1:")
+    assert b"Proxy-Authorization: Basic dXNlcjp3b3Jk" in asked[0]
 
 
 def _fetch_once(folder: Path, url: str, results: multiprocessing.Queue[int]) -> None:
