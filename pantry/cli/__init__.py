@@ -16,6 +16,10 @@ def main() -> NoReturn:
 
         print(f"pantry {__version__}")
         sys.exit(0)
-    from pantry.cli._app import run
+    try:
+        from pantry.cli._app import run
 
-    sys.exit(run(sys.argv[1:]))
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # while the modules were still being read
+        code = 130
+    sys.exit(code)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pkgutil
 import sys
+from pathlib import Path
 
 import typer
 
 import pantry.cli
-from pantry.core.errors import INTERRUPTED_EXIT_CODE, PantryError
+from pantry.core.errors import INTERRUPTED_EXIT_CODE, PantryError, StorageError
 
 HELP = """A local service for open language models: one place that answers every program that needs one.
 
@@ -47,6 +49,9 @@ def build_app() -> typer.Typer:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code. No traceback reaches the user, save with PANTRY_DEBUG set."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller
+            setattr(sys, name, Path(os.devnull).open("w"))
     try:
         result = typer.main.get_command(build_app()).main(arguments, prog_name="pantry", standalone_mode=False)
         sys.stdout.flush()
@@ -54,12 +59,16 @@ def run(arguments: list[str]) -> int:
         return _fail(error.message, error.hint, error.exit_code)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
+        if not error.format_message():  # no command was given, and the help was shown
+            return 2
         return _fail(error.format_message(), f"See: {context.command_path} --help" if context else None, 2)
     except (KeyboardInterrupt, typer.Abort, EOFError):
         return INTERRUPTED_EXIT_CODE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        return _fail(f"The output could not be written: {error.strerror or error}.", None, StorageError.exit_code)
     except Exception as error:
         if os.environ.get("PANTRY_DEBUG"):
             raise
@@ -72,7 +81,8 @@ def _fail(message: str, hint: str | None, code: int) -> int:
     """Print an error to standard error, the next step on a line of its own, and give back the exit code."""
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     label = "\033[31mError:\033[0m" if colour else "Error:"
-    sys.stdout.flush()
+    with contextlib.suppress(OSError, ValueError):  # closed or full: the error matters more
+        sys.stdout.flush()
     print(f"{label} {message}", file=sys.stderr)
     if hint:
         print(f"       {hint}", file=sys.stderr)

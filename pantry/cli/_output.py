@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import typer
+
+from pantry.core.units import printable
 
 
 def print_json(content: Any) -> None:
@@ -16,7 +19,7 @@ def print_json(content: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> None:
     """A table without lines, as `ps` prints; `empty` when there are no rows."""
-    filled = [list(row) for row in rows]
+    filled = [[printable(cell) for cell in row] for row in rows]
     if not filled:
         typer.echo(empty)
         return
@@ -30,9 +33,17 @@ def print_facts(facts: dict[str, Any]) -> None:
     shown = {name: value for name, value in facts.items() if value is not None}
     width = max(len(name) for name in shown)
     for name, value in shown.items():
-        typer.echo(f"{name.ljust(width)}   {value}")
+        typer.echo(f"{name.ljust(width)}   {printable(str(value))}")
 
 
 def note(text: str) -> None:
     """A remark for the person at the terminal, on standard error so that pipes stay clean."""
     typer.echo(text, err=True)
+
+
+def write_answer(piece: str) -> None:
+    """A piece of a model's answer on standard output; on a terminal without control characters but line breaks."""
+    if sys.stdout.isatty():
+        piece = "".join(char if char in "\n\t" else printable(char) for char in piece)
+    sys.stdout.write(piece)
+    sys.stdout.flush()

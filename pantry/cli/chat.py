@@ -45,6 +45,8 @@ def chat(
     from pantry.operations.generate import Sampling, holds_conversation
     from pantry.operations.service import ensure_service
 
+    if sys.stdin is None:
+        raise UsageError("There is no standard input to read turns from.")
     paths = find_paths()
     ensure_service(paths)
     connection = ServiceConnection(paths)
@@ -110,7 +112,7 @@ class _Terminal:
                 try:
                     self.conversation.save(Path(rest.strip()).expanduser())
                     note(f"Saved to {rest.strip()}.")
-                except PantryError as error:
+                except (PantryError, RuntimeError) as error:  # RuntimeError: ~name of an unknown user
                     note(str(error))
             case _:
                 known = ["/help", "/clear", "/undo", "/system", "/save", "/figures", "/exit"]
@@ -119,7 +121,7 @@ class _Terminal:
 
     def answer(self, text: str) -> None:
         """Print the answer as it is written; Ctrl-C stops it, an error leaves the conversation as it was."""
-        from pantry.cli._output import note
+        from pantry.cli._output import note, write_answer
         from pantry.core.errors import PantryError, PromptTooLongError
         from pantry.operations.generate import Figures
 
@@ -127,8 +129,7 @@ class _Terminal:
         try:
             with contextlib.closing(self.conversation.say(text, figures)) as pieces:
                 for piece in pieces:
-                    sys.stdout.write(piece)
-                    sys.stdout.flush()
+                    write_answer(piece)
             sys.stdout.write("\n")
         except KeyboardInterrupt:
             note("\n(stopped)")

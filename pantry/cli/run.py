@@ -28,8 +28,9 @@ def run(
     """Ask a model and print its answer as it is written. Starts the service if none runs; Ctrl-C stops the answer."""
     from contextlib import closing
 
-    from pantry.cli._output import note, print_json
+    from pantry.cli._output import note, print_json, write_answer
     from pantry.client.connection import ServiceConnection
+    from pantry.core.errors import EngineError
     from pantry.core.paths import find_paths
     from pantry.operations.generate import Figures, Sampling, generate, holds_conversation
     from pantry.operations.service import ensure_service
@@ -48,8 +49,7 @@ def run(
         for piece in pieces:
             text.append(piece)
             if not as_json:
-                sys.stdout.write(piece)
-                sys.stdout.flush()
+                write_answer(piece)
     if as_json:
         print_json({"model": model, "text": "".join(text), **_figures(figures)})
     elif not "".join(text).endswith("\n"):
@@ -60,6 +60,8 @@ def run(
             f"{figures.tokens_per_second:.0f} a second; first after {figures.first_token * 1000:.0f} ms; "
             f"ended by {figures.finish_reason}."
         )
+    if sampling.schema is not None and figures.finish_reason == "length":
+        raise EngineError("The answer was cut before it met the schema.", hint="Allow more with --max-tokens.")
 
 
 def _prompt_text(words: list[str] | None) -> str:
@@ -67,18 +69,26 @@ def _prompt_text(words: list[str] | None) -> str:
     from pantry.core.errors import UsageError
 
     given = " ".join(words or [])
-    piped = "" if sys.stdin is None or sys.stdin.isatty() or (given and not _has_input()) else sys.stdin.read()
-    text = f"{given}\n\n{piped}" if given and piped.strip() else given or piped
+    try:
+        piped = sys.stdin.read() if _input_comes(not given) else ""
+        text = f"{given}\n\n{piped}" if given and piped.strip() else given or piped
+        text.encode()
+    except UnicodeError:
+        raise UsageError("The prompt is not UTF-8 text.", hint="Check the file, or the locale of this shell.") from None
     if not text.strip():
         raise UsageError("There is no prompt.", hint='Write it after the model: pantry run starter "Hello"')
     return text
 
 
-def _has_input() -> bool:
-    """Whether something waits on standard input; a program that keeps it open and silent must not block us."""
-    import select
+def _input_comes(needed: bool) -> bool:
+    """Whether to read standard input: a pipe or a file always; what else is open (a daemon's socket) only if needed."""
+    import os
+    import stat
 
-    return bool(select.select([sys.stdin], [], [], 0)[0])
+    if sys.stdin is None or sys.stdin.isatty():
+        return False
+    mode = os.fstat(sys.stdin.fileno()).st_mode
+    return needed or stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
 
 
 def _read_schema(file: Path | None) -> dict[str, Any] | None:
@@ -89,11 +99,11 @@ def _read_schema(file: Path | None) -> dict[str, Any] | None:
 
     if file is None:
         return None
-    with storage_errors(f"Reading {file}"):
-        text = file.read_text()
     try:
+        with storage_errors(f"Reading {file}"):
+            text = file.read_text(encoding="utf-8")
         schema = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{file} is not JSON: {error}.") from None
     if not isinstance(schema, dict):
         raise UsageError(f"{file} holds no JSON Schema: expected an object, got {type(schema).__name__}.")

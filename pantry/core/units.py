@@ -1,8 +1,9 @@
-"""Sizes and durations as people write and read them."""
+"""Sizes, durations and foreign texts as people read them."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from pantry.core.errors import UsageError
 
@@ -38,3 +39,8 @@ def format_duration(seconds: float) -> str:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def printable(text: str) -> str:
+    """Foreign text without control characters, which a terminal could take as commands; each becomes a space."""
+    return "".join(" " if unicodedata.category(char) in ("Cc", "Cf", "Cs") else char for char in text)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from pantry.core.errors import EngineError
+from pantry.core.paths import Paths
 from pantry.core.settings import Settings
 from pantry.engines.adapter import ENGINES, LoadOptions, ModelFile
 from pantry.engines.worker import Worker
@@ -26,12 +27,12 @@ class EngineSpeed:
 
 
 async def measure_engine(
-    engine: str, model: ModelFile, options: LoadOptions, settings: Settings, folder: Path
+    engine: str, model: ModelFile, options: LoadOptions, settings: Settings, paths: Paths
 ) -> EngineSpeed:
-    """Measure `engine` with `model`; sockets and logs go to `folder`. Raises EngineError when it does not run."""
-    socket = folder / f"m-{engine}.sock"
+    """Measure `engine` with `model`; as a worker of this home. Raises EngineError when it does not run."""
+    socket = paths.run / f"m-{engine}-{os.getpid()}.sock"
     command = ENGINES.get(engine).command(model, options, socket, settings)
-    worker = await Worker.start(engine, command, socket, folder / f"measure-{engine}.log", settings.load_timeout)
+    worker = await Worker.start(engine, command, socket, paths.logs / f"measure-{engine}.log", settings.load_timeout)
     try:
         rounds = [await _round(worker, number) for number in range(ROUNDS + 1)][1:]  # the first one warms up
     finally:

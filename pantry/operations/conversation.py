@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pantry.client.connection import ServiceConnection
+from pantry.core.errors import PantryError
 from pantry.core.files import write_atomically
 from pantry.operations.generate import Figures, Message, Sampling, generate
 
@@ -27,12 +28,16 @@ class Conversation:
         turn: Message = {"role": "user", "content": text}
         system: list[Message] = [{"role": "system", "content": self.system}] if self.system else []
         written: list[str] = []
+        failed = False
         try:
             for piece in generate(self.connection, self.model, [*system, *self.messages, turn], self.sampling, figures):
                 written.append(piece)
                 yield piece
+        except PantryError:
+            failed = True
+            raise
         finally:
-            if written:
+            if written and not failed:
                 self.messages += [turn, {"role": "assistant", "content": "".join(written)}]
 
     def forget(self) -> None:

@@ -9,7 +9,6 @@ import os
 import platform
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +25,8 @@ from pantry.engines.adapter import ENGINES, ModelFile
 from pantry.engines.adapters.llama_cpp import cpu_features
 from pantry.engines.choose import SPEED, choose_engine, load_options
 from pantry.engines.measure import EngineSpeed, measure_engine
+from pantry.operations.models import STARTER, find_model
 from pantry.operations.service import find_service
-from pantry.operations.starter import STARTER, find_model
 from pantry.store.database import now
 from pantry.store.models import Store
 
@@ -140,10 +139,11 @@ def _measured(paths: Paths, settings: Settings, engine: str) -> Finding:
 
 def _measure(paths: Paths, settings: Settings, engine: str) -> EngineSpeed:
     """Measure an engine with the starter model and store the result, which choosing an engine uses."""
-    with Store.open(paths) as store, tempfile.TemporaryDirectory(prefix="pantry-") as folder:
+    make_private(paths.run)
+    with Store.open(paths) as store:
         model = find_model(store, STARTER)
         file = ModelFile(model.name, store.verified_file(model), model.format)
-        speed = asyncio.run(measure_engine(engine, file, load_options(model, settings), settings, Path(folder)))
+        speed = asyncio.run(measure_engine(engine, file, load_options(model, settings), settings, paths))
         details = json.dumps({"prompt": speed.prompt, "model": str(model.digest), "machine": platform.machine()})
         store.database.execute(
             "INSERT OR REPLACE INTO measurements (kind, subject, value, unit, details, measured_at)"

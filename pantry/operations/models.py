@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 from pantry.client.connection import ServiceConnection
-from pantry.core.errors import BadFileError, ServiceUnavailableError, UsageError
+from pantry.core.errors import BadFileError, ModelNotFoundError, ServiceUnavailableError, UsageError
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
+from pantry.core.units import printable
 from pantry.formats.gguf import GGUFHeader, read_header
 from pantry.store.blobs import Progress
 from pantry.store.models import InstalledModel, Store
 
+STARTER = ModelName("starter")
+"""The model that travels inside the package."""
 LONGEST_FACT = 400  # characters of a text from a model file that are kept
 
 
@@ -39,6 +43,8 @@ def add_model(
 
 def inspect_file(file: Path) -> tuple[str, dict[str, Any]]:
     """The format of a model file and the facts in its header. Raises BadFileError for anything Pantry cannot run."""
+    if file.exists() and not file.is_file():
+        raise UsageError(f"{file} is no regular file.", hint="Name a model file, like model.gguf.")
     if file.suffix == ".echo":
         return "echo", _echo_facts(file)
     return "gguf", gguf_facts(read_header(file))
@@ -58,7 +64,12 @@ def gguf_facts(header: GGUFHeader) -> dict[str, Any]:
     }
     if not header.tensors:
         raise BadFileError("The file holds no tensors: it is a vocabulary, not a model.")
-    return {key: value[:LONGEST_FACT] if isinstance(value, str) else value for key, value in facts.items()}
+    blocks = header.number("block_count")
+    if blocks is None or not 1 <= blocks <= len(header.tensors):
+        raise BadFileError(f"The file claims {blocks} blocks with {len(header.tensors)} tensors: it is damaged.")
+    if header.context_length is not None and header.context_length < 1:
+        raise BadFileError(f"The file claims a context of {header.context_length} tokens: it is damaged.")
+    return {key: printable(value)[:LONGEST_FACT] if isinstance(value, str) else value for key, value in facts.items()}
 
 
 def name_from_file(file: Path) -> ModelName:
@@ -76,7 +87,32 @@ def _echo_facts(file: Path) -> dict[str, Any]:
         raise BadFileError(f"{file.name} is not an echo model: {error}") from None
     if not isinstance(content, dict):
         raise BadFileError(f"{file.name} is not an echo model: expected a JSON object.")
-    return {"architecture": "echo", "context": content.get("context", 512), "chat": True}
+    context = content.get("context", 512)
+    if not isinstance(context, int) or context < 1:
+        raise BadFileError(f"{file.name} is not an echo model: context is {context!r}.")
+    return {"architecture": "echo", "context": context, "chat": True}
+
+
+def find_model(store: Store, name: ModelName) -> InstalledModel:
+    """The installed model called `name`; the starter model is installed on the way when it is not there yet.
+
+    Raises ModelNotFoundError with the nearest name.
+    """
+    try:
+        return store.get(name)
+    except ModelNotFoundError:
+        if name != STARTER:
+            raise
+        return install_starter(store)
+
+
+def install_starter(store: Store) -> InstalledModel:
+    """Put the packaged starter model into the store. Raises ModelNotFoundError when the package has none."""
+    packaged = files("pantry") / "starter" / "starter.gguf"
+    with as_file(packaged) as file:
+        if not file.exists():
+            raise ModelNotFoundError("This installation of Pantry has no starter model.", hint="Reinstall Pantry.")
+        return add_model(store, file, STARTER, source="shipped with Pantry")
 
 
 def installed_models(paths: Paths) -> list[InstalledModel]:
@@ -88,13 +124,13 @@ def installed_models(paths: Paths) -> list[InstalledModel]:
 def installed_model(paths: Paths, name: str) -> InstalledModel:
     """The model of that name. Raises ModelNotFoundError with the nearest name."""
     with Store.open(paths) as store:
-        return store.get(ModelName.parse(name))
+        return find_model(store, ModelName.parse(name))
 
 
 def model_path(paths: Paths, name: str) -> Path:
     """The path of a model's file, its digest checked. Raises ModelNotFoundError or VerificationError."""
     with Store.open(paths) as store:
-        return store.verified_file(store.get(ModelName.parse(name)))
+        return store.verified_file(find_model(store, ModelName.parse(name)))
 
 
 def remove_model(paths: Paths, name: str) -> int:

@@ -21,10 +21,10 @@ from pantry.core.errors import ConflictError, ForbiddenError, ModelNotFoundError
 from pantry.core.refs import ModelName
 from pantry.operations.apps import Registrar
 from pantry.operations.choose import Selector
+from pantry.operations.models import STARTER, find_model
 from pantry.operations.policy import load_policy
 from pantry.operations.requests import start_job
 from pantry.operations.sessions import Message, SessionBook
-from pantry.operations.starter import STARTER, find_model
 from pantry.permissions import Action, Caller, decide
 from pantry.selection import Choice, Fallback, Request, parse_needs, parse_preferences
 from pantry.service._openai_chunks import Answer

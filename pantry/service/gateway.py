@@ -30,9 +30,9 @@ from pantry.core.settings import Settings
 from pantry.engines.pool import Pool
 from pantry.engines.worker import Worker
 from pantry.operations.apps import refusal, ruling_on
+from pantry.operations.models import find_model
 from pantry.operations.notify import notify
 from pantry.operations.requests import approval_needed, ask, describe
-from pantry.operations.starter import find_model
 from pantry.operations.usage import Tally
 from pantry.permissions import NOBODY, Action, Caller
 from pantry.service import _sse

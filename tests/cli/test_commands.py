@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gguf_files import GGUFBuilder
+from tests.gguf_files import GGUFBuilder, value
 from tests.service.running import Service, starting, wait_until
 
 pytestmark = pytest.mark.slow
@@ -153,11 +153,14 @@ def test_add_again_under_a_taken_name_is_a_conflict(service: Service, tmp_path: 
     assert "--name" in done.stderr
 
 
+_CHANGED = GGUFBuilder().metadata
 BAD_FILES = {
     "cut short": GGUFBuilder().build()[:-50],
     "text": b"This is not a model at all.",
     "offset past the end": GGUFBuilder(tensors=[("a", [64], 0, 10**9)]).build(),
     "no tensors": GGUFBuilder(tensors=[]).build(),
+    "more blocks than tensors": GGUFBuilder(metadata=_CHANGED | {"llama.block_count": value(4, 2**30)}).build(),
+    "no context": GGUFBuilder(metadata=_CHANGED | {"llama.context_length": value(4, 0)}).build(),
 }
 
 
@@ -176,14 +179,14 @@ def test_missing_and_unreadable_files_are_named(service: Service, tmp_path: Path
     done = run(service, "add", str(tmp_path / "none.gguf"))
     assert done.returncode == 12
     assert "does not exist" in done.stderr
-    assert run(service, "add", str(tmp_path)).returncode == 12
+    assert run(service, "add", str(tmp_path)).returncode == 2
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="mounting needs root; CI runs as root")
 def test_disk_that_fills_while_adding_keeps_nothing(tmp_path: Path) -> None:
     home, file = tmp_path / "home", tmp_path / "big.gguf"
     home.mkdir()
-    builder = GGUFBuilder(tensors=[("a", [1_000_000], 0, 0)], data=bytes(4_000_000))
+    builder = GGUFBuilder(tensors=[("a", [900_000], 0, 0), ("b", [100_000], 0, 3_600_000)], data=bytes(4_000_000))
     file.write_bytes(builder.build())
     script = (
         f"mount -t tmpfs -o size=2m none {home} && {' '.join(PANTRY)} add {file}; echo exit $?; "
@@ -242,3 +245,97 @@ def test_run_starts_a_service_that_down_stops(tmp_path: Path) -> None:
 def test_doctor_without_measuring_lists_what_it_found(service: Service) -> None:
     found = json.loads(run(service, "doctor", "--no-measure", "--json").stdout)
     assert {"processor", "memory", "disk", "service", "engine llama_cpp"} <= {finding["name"] for finding in found}
+
+
+def test_schema_cut_by_max_tokens_is_an_error(service: Service, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "object"}')
+    done = run(service, "run", "echo", "a b c", "--json-schema", str(schema), "--max-tokens", "1")
+    assert done.returncode == 13
+    assert "--max-tokens" in done.stderr
+
+
+def test_late_input_in_a_pipe_is_waited_for(service: Service) -> None:
+    command = f"(sleep 0.7; echo text) | {' '.join(PANTRY)} run echo Summarise:"
+    done = subprocess.run(["bash", "-c", command], env=service.environment, capture_output=True, text=True, timeout=30)
+    assert done.stdout == "Summarise: text\n"
+
+
+@pytest.mark.parametrize("redirect", [">&-", "> /dev/full", "<&-", "2>&-"])
+def test_closed_or_full_streams_give_no_traceback(service: Service, redirect: str) -> None:
+    for words in ("run echo hello", "chat echo", "list", "lst"):
+        command = f"{' '.join(PANTRY)} {words} {redirect}"
+        done = subprocess.run(
+            ["bash", "-c", command], env=service.environment, capture_output=True, text=True, input="", timeout=30
+        )
+        assert "Traceback" not in done.stderr
+        assert "fault in Pantry" not in done.stderr, (words, done.stderr)
+
+
+def test_prompt_that_is_no_text_is_refused(service: Service) -> None:
+    command = f"printf '\\xff\\xfe' | {' '.join(PANTRY)} run echo"
+    done = subprocess.run(["bash", "-c", command], env=service.environment, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2
+    assert "UTF-8" in done.stderr
+
+
+def test_relative_home_is_the_same_for_command_and_service(tmp_path: Path) -> None:
+    environment = {**Service(tmp_path).environment, "PANTRY_HOME": "home", "PANTRY_PORT": "17490"}
+    ask = {"env": environment, "cwd": tmp_path, "capture_output": True, "text": True, "timeout": 60}
+    assert subprocess.run([*PANTRY, "up", "--detach"], **ask).returncode == 0  # type: ignore[call-overload]
+    assert subprocess.run([*PANTRY, "down"], **ask).stdout == "Pantry has stopped.\n"  # type: ignore[call-overload]
+    assert (tmp_path / "home" / "data" / "pantry.db").exists()
+
+
+def test_folder_with_a_module_of_the_same_name_is_not_run(tmp_path: Path) -> None:
+    service = Service(tmp_path / "home")
+    evil = tmp_path / "evil"
+    evil.mkdir()
+    for name in ("xllamacpp", "aiohttp", "json"):
+        (evil / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    script = [sys.executable, "-P", "-m", "pantry"]
+    ask = {"env": service.environment, "cwd": evil, "capture_output": True, "text": True, "timeout": 60}
+    try:
+        done = subprocess.run([*script, "run", "starter", "hello"], **ask)  # type: ignore[call-overload]
+        assert done.returncode == 0, done.stderr
+    finally:
+        subprocess.run([*script, "down"], **ask)  # type: ignore[call-overload]
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to become another user; CI runs as root")
+def test_socket_folder_of_another_user_is_not_trusted(tmp_path: Path) -> None:
+    service = Service(tmp_path / ("home" * 30))  # so long that sockets go to the shared temporary folder
+    folder = service.paths.run
+    assert folder.parent == Path("/tmp")
+    folder.mkdir(mode=0o755)
+    try:
+        os.chown(folder, 65534, 65534)
+        for words in (["run", "starter", "my secret"], ["env"], ["status"], ["up", "--detach"]):
+            done = run(service, *words)
+            assert done.returncode == 4, (words, done)
+            assert "another user" in done.stderr
+    finally:
+        folder.rmdir()
+
+
+def test_service_is_found_and_stopped_without_its_file(tmp_path: Path) -> None:
+    service = Service(tmp_path / "home")
+    service.start()
+    service.paths.service_file.unlink()
+    assert run(service, "status").returncode == 0
+    assert run(service, "up", "--detach").stdout.startswith("Pantry runs already")
+    assert run(service, "down").stdout == "Pantry has stopped.\n"
+    service.stop()
+
+
+def test_control_characters_of_a_model_file_do_not_reach_the_terminal(service: Service, tmp_path: Path) -> None:
+    builder = GGUFBuilder()
+    builder.metadata["general.license"] = value(8, "\x1b]0;pwned\x07\x1b[2Jmit\nfake row")
+    file = tmp_path / "escape.gguf"
+    file.write_bytes(builder.build())
+    assert run(service, "add", str(file)).returncode == 0
+    shown = run(service, "list").stdout + run(service, "show", "escape").stdout
+    assert "mit" in shown
+    assert not set(shown) & {"\x1b", "\x07"}
+    assert "\nfake row" not in shown
