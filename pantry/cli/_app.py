@@ -51,7 +51,7 @@ def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code. No traceback reaches the user, save with PANTRY_DEBUG set."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller
-            setattr(sys, name, Path(os.devnull).open("w"))
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (it stays open as the stream)
     try:
         result = typer.main.get_command(build_app()).main(arguments, prog_name="pantry", standalone_mode=False)
         sys.stdout.flush()
