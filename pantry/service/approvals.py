@@ -61,19 +61,23 @@ async def say_no(request: web.Request) -> web.Response:
 
 def _limits(body: Any) -> Limits:
     """The limits of an approval. Raises UsageError that names what does not fit."""
-    known: dict[str, type | tuple[type, ...]] = {
-        "always": bool, "models": list, "days": (int, float), "tokens_per_day": int,
-    }  # fmt: skip
+    known = ("always", "models", "days", "tokens_per_day")
     if not isinstance(body, dict) or any(name not in known for name in body):
         raise UsageError(f"An approval is an object with {', '.join(known)}, all optional.")
-    for name, value in body.items():
-        number = name in ("days", "tokens_per_day")
-        if not isinstance(value, known[name]) or (number and (isinstance(value, bool) or value < 0)):
-            raise UsageError(f"{name} of an approval does not fit: {str(value)[:60]!r}.")
+    for name in ("days", "tokens_per_day"):
+        value = body.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
+            raise UsageError(f"{name} of an approval is a number from 0 up; got {str(value)[:60]!r}.")
+    if not isinstance(body.get("always", False), bool):
+        raise UsageError("always of an approval is true or false.")
     models = body.get("models", [])
-    if not all(isinstance(each, str) for each in models):
+    if not isinstance(models, list) or not all(isinstance(each, str) for each in models):
         raise UsageError("models of an approval is a list of texts.")
-    return Limits(body.get("always", False), tuple(models), body.get("days"), body.get("tokens_per_day"))
+    return Limits(body.get("always", False), tuple(models), body.get("days"), _whole(body.get("tokens_per_day")))
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
 
 
 def _request_object(request: web.Request, found: AppRequest) -> dict[str, Any]:
