@@ -35,7 +35,7 @@ def open_(
     ServiceConnection(paths).post("/admin/load", {"model": name})
     typer.echo(f"{name} is loaded.")
     if parsed.prompt:
-        from pantry import Client
+        from pantry.client import Client
 
         for text in Client(paths=paths).stream(parsed.prompt, model=name):
             typer.echo(text, nl=False)
