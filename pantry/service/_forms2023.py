@@ -8,9 +8,8 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pantry.catalogue.schema import ModelEntry
 from pantry.core.errors import ModelNotFoundError, UsageError
 from pantry.core.refs import ModelName
 from pantry.permissions import Caller, Permission
@@ -18,6 +17,9 @@ from pantry.service.desk import SAMPLING
 from pantry.store.models import InstalledModel
 from pantry.store.requests import AppRequest
 from pantry.store.sessions import Session
+
+if TYPE_CHECKING:
+    from pantry.catalogue.schema import ModelEntry
 
 _NAMESPACE = uuid.UUID("7a6f1f0a-5a0e-5c63-9a57-b7d1b6a1c2d3")
 """Under which model names become the UUIDs that release gave to installed models."""

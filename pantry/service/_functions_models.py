@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pantry.core.errors import ModelNotFoundError, UsageError
 from pantry.operations.requests import approval_needed
 from pantry.permissions import Action, Caller
-from pantry.selection import Choice, parse_mode
 from pantry.service._functions_apps import request_object
 from pantry.service.calls import Parameters, Partial, Stream, Value, function
 from pantry.service.desk import SAMPLING, Desk, Wish, Written
 from pantry.store.models import InstalledModel
+
+if TYPE_CHECKING:
+    from pantry.selection import Choice
 
 LONGEST_PROMPT = 16_000_000  # characters; the line and body limits come first
 
@@ -24,7 +26,8 @@ LONGEST_PROMPT = 16_000_000  # characters; the line and body limits come first
 async def call_llm(desk: Desk, caller: Caller, given: Parameters) -> Stream:
     """Ask a model. With `prompt` or `messages` it answers; without it says which model it would be, and why."""
     desk.gateway.permit(caller, Action.GENERATE)
-    choice, model = desk.choose(caller, parse_wish(given))
+    wish = parse_wish(given)
+    choice, model = desk.choose(caller, wish)
     messages = _messages(given)
     if not messages:
         yield choice.to_json()
@@ -33,7 +36,7 @@ async def call_llm(desk: Desk, caller: Caller, given: Parameters) -> Stream:
         await _ask_for_download(desk, caller, choice)
         model = desk.gateway.model(choice.model)
     stream, raw = given.flag("stream"), given.flag("raw")
-    if parse_mode(str(given.given.get("fallback_mode") or "none")) == "none":
+    if wish.mode == "none":
         _refuse_silent_load(desk, caller, model)
     written = Written()
     pieces = desk.write(caller, model, messages, given.others(SAMPLING), written, raw=raw)
@@ -91,6 +94,8 @@ async def bare_model(desk: Desk, caller: Caller, given: Parameters) -> Value:
 
 def parse_wish(given: Parameters) -> Wish:
     """The wish in the parameters of a call. A call that names no model may use any that meets its requirements."""
+    from pantry.selection import parse_mode
+
     name = given.optional_text("preferred_model")
     mode = given.optional_text("fallback_mode")
     if mode is None and not name:

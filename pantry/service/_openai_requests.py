@@ -29,12 +29,26 @@ class _StreamOptions(BaseModel):
     include_usage: bool = False
 
 
+_Words = Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=32)]
+
+
+class Needs(BaseModel):
+    """The `pantry` object beside `model: "auto"`: what is needed, in place of a name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    needs: _Words = []
+    prefer: _Words = []
+    fallback_mode: str = "requirements_load"
+
+
 class Sampling(BaseModel):
     """What the text endpoints share. Ranges are OpenAI's; fields without a default are not sent on."""
 
     model_config = ConfigDict(extra="ignore")
 
     model: str = Field(min_length=1, max_length=200)
+    pantry: Needs | None = None
     stream: bool = False
     stream_options: _StreamOptions | None = None
     n: int = Field(1, ge=1, le=MAX_CHOICES)

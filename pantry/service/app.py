@@ -8,6 +8,7 @@ from aiohttp import web
 
 from pantry.core.errors import BusyError, NotFoundError, PantryError, UnauthorisedError, UsageError, did_you_mean
 from pantry.service import admin, approvals, health, native, openai, windowai
+from pantry.service._auto import tell_choice
 from pantry.service.calls import failure
 from pantry.service.desk import DESK, Desk
 from pantry.service.gateway import GATEWAY, Gateway, error_object
@@ -27,6 +28,7 @@ def build_app(gateway: Gateway, desk: Desk) -> web.Application:
     for surface in SURFACES:
         app.router.add_routes(surface.routes)
     app.on_response_prepare.append(allow_origin)
+    app.on_response_prepare.append(tell_choice)
     return app
 
 

@@ -12,21 +12,17 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from pantry.catalogue.lookup import Catalogue
 from pantry.core.errors import ConflictError, ForbiddenError, ModelNotFoundError, PantryError, UsageError, did_you_mean
 from pantry.core.refs import ModelName
 from pantry.operations.apps import Registrar
-from pantry.operations.choose import Selector
 from pantry.operations.models import STARTER, find_model
-from pantry.operations.policy import load_policy
 from pantry.operations.requests import start_job
 from pantry.operations.sessions import Message, SessionBook
 from pantry.permissions import Action, Caller, decide
-from pantry.selection import Choice, Fallback, Request, parse_needs, parse_preferences
 from pantry.service._openai_chunks import Answer
 from pantry.service._openai_requests import ChatRequest, CompletionRequest, parse_request
 from pantry.service.fulfil import Fulfiller, download
@@ -34,6 +30,10 @@ from pantry.service.gateway import Gateway
 from pantry.store.models import InstalledModel, Store
 from pantry.store.requests import AppRequest
 from pantry.store.sessions import Session
+
+if TYPE_CHECKING:
+    from pantry.operations.choose import Selector
+    from pantry.selection import Choice, Fallback
 
 REMOTE = "remote"
 """The format of models that run at a provider: loading, unloading and downloading them succeeds at once."""
@@ -100,6 +100,8 @@ class Desk:
 
         Apps choose among the models they may use. Raises ModelNotFoundError that says what excluded how many.
         """
+        from pantry.selection import Request, parse_needs, parse_preferences
+
         gateway, selector, now = self.gateway, self.selector(), time.time()
         if wish.model is not None:
             with contextlib.suppress(ModelNotFoundError):
@@ -113,7 +115,11 @@ class Desk:
         return choice, next((each for each in usable if str(each.name) == choice.model), None)
 
     def selector(self) -> Selector:
-        """The rules of choice over the catalogue and the policy as they were read lately."""
+        """The rules of choice over the catalogue and the policy as read lately; loaded at the first choice."""
+        from pantry.catalogue.lookup import Catalogue
+        from pantry.operations.choose import Selector
+        from pantry.operations.policy import load_policy
+
         moment = time.monotonic()
         if self._selector is None or self._selector[0] < moment - SELECTOR_AGE:
             catalogue = Catalogue.open(self.gateway.paths)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 
 from pantry.core.errors import PantryError
 from pantry.core.refs import ModelName
-from pantry.operations.download import Progress, download_model
 from pantry.operations.sessions import SessionBook
 from pantry.operations.usage import FLUSH_EVERY
 from pantry.service.gateway import Gateway
@@ -88,6 +88,10 @@ class Fulfiller:
         return "granted"
 
 
-async def download(gateway: Gateway, name: str, url: str | None, progress: Progress) -> InstalledModel:
-    """Fetch, verify and install a model, in a thread."""
+async def download(
+    gateway: Gateway, name: str, url: str | None, progress: Callable[[int, int], None]
+) -> InstalledModel:
+    """Fetch, verify and install a model, in a thread. `progress` is told the bytes that came and those expected."""
+    from pantry.operations.download import download_model  # loads all that pulling needs
+
     return await asyncio.to_thread(download_model, gateway.paths, name, url, progress)

@@ -11,6 +11,7 @@ from aiohttp import web
 from pantry.core.errors import UsageError
 from pantry.operations.models import STARTER
 from pantry.permissions import Action, decide
+from pantry.service._auto import model_for
 from pantry.service._openai_chunks import Answer
 from pantry.service._openai_requests import ChatRequest, CompletionRequest, parse_request
 from pantry.service.gateway import GATEWAY, caller_of, read_json
@@ -25,7 +26,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     gateway = request.app[GATEWAY]
     wish = parse_request(ChatRequest, await read_json(request, gateway.settings))
     answer = Answer(wish.wanted())
-    model = gateway.model(wish.model)
+    model = model_for(request, wish.model, wish.pantry)
     if not model.facts.get("chat", True):
         raise UsageError(
             f"{model.name} has no chat template: it continues text and holds no conversation.",
@@ -40,7 +41,8 @@ async def completions(request: web.Request) -> web.StreamResponse:
     gateway = request.app[GATEWAY]
     wish = parse_request(CompletionRequest, await read_json(request, gateway.settings))
     answer = Answer(wish.wanted())
-    return await gateway.answer(request, gateway.model(wish.model), "/v1/completions", wish.for_engine(), answer)
+    model = model_for(request, wish.model, wish.pantry)
+    return await gateway.answer(request, model, "/v1/completions", wish.for_engine(), answer)
 
 
 @routes.get("/v1/models")

@@ -29,7 +29,6 @@ from pantry.engines.adapter import ENGINES
 from pantry.engines.pool import Pool
 from pantry.operations.usage import Tally
 from pantry.service.app import build_app
-from pantry.service.compat2023 import build_compat_app
 from pantry.service.desk import Desk
 from pantry.service.fulfil import Fulfiller
 from pantry.service.gateway import Gateway
@@ -108,6 +107,8 @@ async def _listening(gateway: Gateway, paths: Paths) -> AsyncIterator[int]:
         _close_after(stack, await loop.create_unix_server(http, sock=_unix(stack, paths.socket), backlog=BACKLOG))
         _close_after(stack, await calls.listen(_unix(stack, paths.call_socket), BACKLOG))
         if settings.compat_2023:
+            from pantry.service.compat2023 import build_compat_app
+
             runner = await stack.enter_async_context(_running(build_compat_app(gateway, desk)))
             make, unix = limited(runner, settings.max_connections), _unix(stack, settings.compat_2023_socket)
             _close_after(stack, await loop.create_unix_server(make, sock=unix, backlog=BACKLOG))
