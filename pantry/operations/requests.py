@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pantry.catalogue.lookup import Catalogue
 from pantry.core.errors import (
     ApprovalNeededError,
     NotFoundError,
@@ -163,6 +162,8 @@ def _facts_of(model: str, kind: Kind, store: Store | None, paths: Paths | None) 
             installed = store.get(ModelName.parse(model))
             known = [format_bytes(installed.size), installed.facts.get("licence")]
             return ", ".join(str(each) for each in known if each)
+        from pantry.catalogue.lookup import Catalogue  # slow to load, and most services are never asked
+
         catalogue = Catalogue.open(paths)
         try:
             entry = catalogue.find_model(model)
