@@ -7,6 +7,8 @@ import math
 import os
 import resource
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from pantry.flatpack.check import check_source
 from pantry.flatpack.dataset_card import Card, render_card
 from pantry.flatpack.manifest import read_manifest
 from pantry.formats.gguf import read_header
+from pantry.operations.flatpacks import start_flatpack
 from pantry.workshop.training.checkpoint import load_checkpoint, save_checkpoint
 from pantry.workshop.training.loop import Progress, Trainer
 from pantry.workshop.training.metrics import Metrics, draw_losses, read_metrics
@@ -37,7 +40,7 @@ from pantry.workshop.training.plan import check_fits, make_plan, training_bytes
 from pantry.workshop.training.prepare import prepare
 from pantry.workshop.training.recipe import RecipeFolder
 from pantry.workshop.training.run import Places, Trained, train
-from tests.workshop.training.conftest import MakeRecipe
+from tests.workshop.training.conftest import MakeRecipe, write_text
 
 
 class Seen:
@@ -244,6 +247,35 @@ def test_a_model_that_cannot_fit_says_what_would(
     monkeypatch.undo()
     with pytest.raises(MemoryBudgetError):
         check_fits(plan.__class__(**{**vars(plan), "free_memory": 1}), recipe.settings, data.vocab, "cpu")
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+import torch
+from pantry.workshop.training.loop import Trainer
+from pantry.workshop.training.plan import make_plan
+from pantry.workshop.training.prepare import prepare
+from pantry.workshop.training.recipe import read_recipe
+torch.set_num_threads(1)
+recipe = read_recipe(Path(sys.argv[1]), {"preset": "nano", "batch": int(sys.argv[2])})
+data = prepare(recipe, Path(sys.argv[1] + "-room"))
+plan = make_plan(recipe.settings, data, "cpu", measure=False)
+trainer = Trainer(recipe.settings, data)
+for _ in range(3):
+    trainer.step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / plan.memory)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [4, 64])
+def test_the_plan_is_within_15_percent_of_the_peak_memory(tmp_path: Path, batch: int) -> None:
+    folder = tmp_path / "tales"
+    start_flatpack(folder, "recipe")
+    write_text(folder, 3000)
+    done = subprocess.run([sys.executable, "-c", MEMORY, str(folder), str(batch)], capture_output=True, check=True)
+    assert float(done.stdout) == pytest.approx(1, abs=0.15)
 
 
 def test_metrics_beyond_the_checkpoint_are_taken_back(tmp_path: Path) -> None:
