@@ -108,10 +108,11 @@ def show(
     if as_json:
         print_json(found.to_json())
         return
-    _print_description(found)
+    print_description(found)
 
 
-def _print_description(found: Description) -> None:
+def print_description(found: Description) -> None:
+    """Facts, rights with their reasons, and where to get a model of the catalogue."""
     from pantry.catalogue.rights import NOT_LEGAL_ADVICE
     from pantry.cli._output import print_facts, print_table
     from pantry.core.units import format_bytes

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from pantry.operations.fit import Fit
     from pantry.store.models import InstalledModel
 
 PANEL = "Models"
@@ -50,16 +51,45 @@ def show(
     model: str = typer.Argument(help="Name of the model."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Show what is known of a model."""
-    from pantry.cli._output import print_facts, print_json
+    """Show what is known of a model: facts, rights, where to get it, whether it fits here."""
+    from pantry.catalogue.lookup import Catalogue
+    from pantry.cli._output import print_json
+    from pantry.cli.catalogue import print_description
     from pantry.core.paths import find_paths
-    from pantry.core.units import format_bytes
-    from pantry.operations.models import installed_model
+    from pantry.operations.catalogue import describe_any
+    from pantry.operations.fit import fit_named
+    from pantry.operations.machine import machine_facts
 
-    found = installed_model(find_paths(), model)
+    paths = find_paths()
+    catalogue = Catalogue.open(paths)
+    found, description = describe_any(paths, catalogue, model)
+    fit = None
+    if found is None or found.format == "gguf":
+        (fit,) = fit_named(paths, catalogue, [str(found.name) if found else model], machine_facts(paths))
     if as_json:
-        print_json(_as_object(found))
+        known = _as_object(found) if found else {}
+        print_json(
+            {
+                **known,
+                "catalogue": description.to_json() if description else None,
+                "fit": fit.to_json() if fit else None,
+            }
+        )
         return
+    if found:
+        _print_installed(found)
+    if found and description:
+        typer.echo("\nIn the catalogue:")
+    if description:
+        print_description(description)
+    if fit:
+        typer.echo(f"\n{_fit_line(fit)}")
+
+
+def _print_installed(found: InstalledModel) -> None:
+    from pantry.cli._output import print_facts
+    from pantry.core.units import format_bytes
+
     facts = found.facts
     print_facts(
         {
@@ -78,6 +108,16 @@ def show(
             "added": found.added_at,
         }
     )
+
+
+def _fit_line(fit: Fit) -> str:
+    from pantry.core.units import format_bytes
+
+    if fit.best is None:
+        return "It does not fit this machine. See: pantry fit"
+    speed = f", about {fit.best.speed:.3g} tokens a second ({fit.best.speed_class})" if fit.best.speed else ""
+    need = format_bytes(fit.best.need.ram)
+    return f"It fits here as {fit.best.quantisation} with {fit.best.context} tokens in {need} of memory{speed}."
 
 
 def path(model: str = typer.Argument(help="Name of the model.")) -> None:

@@ -16,10 +16,11 @@ from pantry.catalogue.query import Order, Query
 from pantry.catalogue.rights import USES, Answer, Circumstances
 from pantry.catalogue.schema import Entry, Family, ModelEntry, Source, Use
 from pantry.catalogue.tags import parse_tag
-from pantry.core.errors import BadFileError, ConflictError, NotFoundError, UsageError
+from pantry.core.errors import BadFileError, ConflictError, ModelNotFoundError, NotFoundError, UsageError
 from pantry.core.files import write_atomically
 from pantry.core.paths import Paths
-from pantry.store.models import Store
+from pantry.operations.models import installed_model
+from pantry.store.models import InstalledModel, Store
 
 _WORDS: dict[str, str] = {
     "coding": "CODING", "code": "CODING", "programming": "CODING", "chat": "CONVERSATIONAL",
@@ -128,6 +129,22 @@ def describe(catalogue: Catalogue, name: str, circumstances: Circumstances | Non
         download=None if model.remote else download_size(model),
         sources=titles,
     )
+
+
+def describe_any(paths: Paths, catalogue: Catalogue, name: str) -> tuple[InstalledModel | None, Description | None]:
+    """What is installed under a name and what the catalogue knows under it. Raises ModelNotFoundError for neither."""
+    description, hint = None, None
+    try:
+        description = describe(catalogue, name)
+    except NotFoundError as unknown:
+        hint = unknown.hint
+    try:
+        return installed_model(paths, name), description
+    except ModelNotFoundError as missing:
+        if description is None:
+            near = missing.hint if (missing.hint or "").startswith("Did you mean") else hint
+            raise ModelNotFoundError(missing.message, hint=near) from None
+        return None, description
 
 
 def source_of(catalogue: Catalogue, ref: str) -> Source | None:
