@@ -21,6 +21,7 @@ MAX_ENTRIES = 1_000_000  # metadata keys, or tensors
 MAX_KEY = 65_535  # bytes
 MAX_STRINGS = 4_000_000  # in one array; the largest known vocabularies have 300,000
 MAX_DIMENSIONS = 4
+WINDOW = 1 << 20  # bytes read at a time while passing over strings
 KEPT_ELEMENTS = 1024
 """Arrays longer than this (vocabularies) are checked and counted, not kept."""
 
@@ -217,12 +218,28 @@ class _Reader:
             self.fail(f"the array {key!r} has the unsupported element type {kind}")
         if count > MAX_STRINGS or count * 8 > self.size - self.position:
             self.fail(f"{key!r} claims {count} strings, more than the file or a vocabulary can hold")
-        values: list[Scalar] = []
+        if keep:
+            return [self.string(repr(key), MAX_HEADER) for _ in range(count)]
+        self._pass_strings(count, repr(key))
+        return LongArray(count)
+
+    def _pass_strings(self, count: int, what: str) -> None:
+        """Pass over an array of strings, a window of the file at a time: a vocabulary has hundreds of thousands."""
+        window, at = b"", 0
         for _ in range(count):
-            text = self.string(repr(key), MAX_HEADER)
-            if keep:
-                values.append(text)
-        return values if keep else LongArray(count)
+            if len(window) - at < 8:
+                window, at = window[at:] + self.file.read(WINDOW), 0
+                if len(window) < 8:
+                    self.fail(f"the file ends inside {what}")
+            length = int.from_bytes(window[at : at + 8], "little")
+            at += 8
+            self._reserve(8 + length, what)
+            if at + length > len(window):
+                self.file.seek(at + length - len(window), 1)
+                window, at = b"", 0
+            else:
+                at += length
+        self.file.seek(self.position)
 
     def count(self, what: str) -> int:
         count = int(self.scalar("<Q", f"the number of {what}"))

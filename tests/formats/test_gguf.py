@@ -97,3 +97,16 @@ def test_any_damage_is_a_bad_file_or_still_a_header(
     except BadFileError:
         return
     assert all(header.data_start + t.offset + t.size <= header.file_size for t in header.tensors)
+
+
+@pytest.mark.parametrize("longest", [3, 40, 5000])
+def test_long_vocabularies_are_passed_over_whole(tmp_path: Path, longest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pantry.formats.gguf.WINDOW", 1000)
+    builder = GGUFBuilder()
+    tokens = ["x" * (number * 37 % longest) for number in range(3000)]
+    builder.metadata = {"tokenizer.ggml.tokens": array(8, tokens), **builder.metadata}
+    header = read_header(written(tmp_path, builder.build()))
+    assert header.architecture == "llama"
+    content = builder.build()
+    with pytest.raises(BadFileError):
+        read_header(written(tmp_path, content[: len(content) // 3]))
