@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
     from pantry.catalogue.schema import ModelEntry
     from pantry.operations.catalogue import Description
+    from pantry.repository.entry import Entry as RepositoryEntry
 
 PANEL = "Catalogue"
 
@@ -29,32 +30,66 @@ def search(
     licence_use: str = typer.Option("", "--licence-use", help="Uses that must be allowed, like commercial."),
     max_ram: str = typer.Option("", "--max-ram", help="Memory it may take, like 6GB."),
     tag: list[str] = typer.Option([], "--tag", help="Tags it must have, like 2025_MED."),
+    kind: str | None = typer.Option(None, "--kind", help="In repositories: model, recipe, delta, adapter or dataset."),
     obtainable: bool = typer.Option(False, "--obtainable", help="Only models that can be downloaded as GGUF."),
     limit: int = typer.Option(20, min=1, max=1000, help="How many to show."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Search the catalogue for a model."""
+    """Search the configured repositories and the catalogue."""
     from pantry.catalogue.lookup import Catalogue
     from pantry.catalogue.rights import parse_uses
     from pantry.cli._output import print_json, print_table
     from pantry.core.paths import find_paths
-    from pantry.core.units import parse_bytes
+    from pantry.core.units import format_bytes, parse_bytes
     from pantry.operations import catalogue as operations
+    from pantry.operations.repositories import search_entries
 
-    found = operations.search(
-        Catalogue.open(find_paths()),
-        " ".join(words or []),
-        uses=parse_uses(licence_use),
-        max_memory=parse_bytes(max_ram) if max_ram else None,
-        tags=tag,
-        obtainable=obtainable,
-        limit=limit,
-    )
+    paths, uses = find_paths(), parse_uses(licence_use)
+    most = parse_bytes(max_ram) if max_ram else None
+    offered = search_entries(paths, words or [], kind=kind, tags=tag, uses=uses, max_memory=most, limit=limit)
+    found = []
+    if kind in (None, "model"):
+        found = operations.search(
+            Catalogue.open(paths),
+            " ".join(words or []),
+            uses=uses,
+            max_memory=most,
+            tags=tag,
+            obtainable=obtainable,
+            limit=limit,
+        )
     if as_json:
-        print_json([model.model_dump(mode="json", exclude_defaults=True) for model in found])
+        shipped = [model.model_dump(mode="json", exclude_defaults=True) for model in found]
+        print_json([*(_offer(entry) for entry in offered), *shipped])
         return
+    if offered:
+        rows = [
+            [
+                e.name,
+                e.version,
+                e.facts.kind,
+                format_bytes(e.length),
+                e.facts.licence.weights or e.facts.licence.data or "unknown",
+                e.repository,
+            ]
+            for e in offered
+        ]
+        print_table(["IN REPOSITORIES", "VERSION", "KIND", "DOWNLOAD", "LICENCE", "FROM"], rows, "")
+        typer.echo()
     columns = ["NAME", "PARAMETERS", "MEMORY", "CONTEXT", "LICENCE", "TAGS"]
-    print_table(columns, [_row(model) for model in found], "Nothing in the catalogue matches. Try fewer words.")
+    if found or not offered:
+        print_table(columns, [_row(model) for model in found], "Nothing matches. Try fewer words.")
+
+
+def _offer(entry: RepositoryEntry) -> dict[str, Any]:
+    return {
+        "repository": entry.repository,
+        "id": entry.name,
+        "version": entry.version,
+        "kind": entry.facts.kind,
+        "download_bytes": entry.length,
+        "licence": entry.facts.licence.model_dump(exclude_none=True),
+    }
 
 
 def _row(model: ModelEntry) -> list[str]:
