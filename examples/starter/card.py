@@ -61,10 +61,21 @@ Text: {text["bytes"] / 1e6:.1f} MB written by `examples/starter/generate.py` wit
 {text["documents"]:,} documents, {text["tokens"]:,} tokens.
 {text["answer_tokens"]:,} of them are the model's own words. No other text was used.
 SHA-256 of the text: `{text["sha256"]}`.
-
+{_earlier(m)}
 Training: {state["minutes"]:.0f} minutes on {threads}, {state["steps"]:,} steps, {state["tokens"] / 1e6:.1f} M tokens
 ({epochs:.1f} times the text), {rate:,.0f} tokens a second, Muon and AdamW in bfloat16.
 """
+
+
+def _earlier(m: dict[str, Any]) -> str:
+    """What to say when training began on an earlier version of the text."""
+    others = [f"`{digest}`" for digest in m["state"]["texts"] if digest != m["text"]["sha256"]]
+    if not others:
+        return ""
+    return (
+        "Training began on an earlier version of the text, from the same grammar with other weights and wordings:\n"
+        f"{', '.join(others)}. What is held out is in neither.\n"
+    )
 
 
 def _losses(m: dict[str, Any]) -> str:

@@ -145,7 +145,9 @@ def measure(folder: Path, gguf: Path, seed: int, per_family: int) -> dict[str, A
     model, state = load(folder / "model.pt")
     stored_weights(model, gguf)
     corpus = tok.Corpus.load(folder / "train.npz")
-    asked, trained = list(held_out_turns(seed, per_family)), questions_in(folder / "train.jsonl")
+    asked = list(held_out_turns(seed, per_family))
+    # Texts of earlier phases lie beside the last one as train.1.jsonl and so on.
+    trained = set().union(*(questions_in(text) for text in sorted(folder.glob("train*.jsonl"))))
     turns = [turn for turn in asked if bare(turn.user) not in trained]
     known = [turn for turn in asked if bare(turn.user) in trained]
     encoded = [tok.encode_document(tokenizer, [("user", t.user), ("assistant", t.answer)]) for t in turns]

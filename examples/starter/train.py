@@ -7,6 +7,7 @@ minutes, so that the run ends when the time does. A checkpoint is written every 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import math
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from . import tokenizer as tok
@@ -83,15 +85,14 @@ def groups(corpus: tok.Corpus, documents: np.ndarray, limit: int) -> Iterator[tu
 
 
 def prepare(folder: Path, vocab: int, length: int) -> tok.Corpus:
-    """Tokenizer and tokens in `folder`, made from train.jsonl when they are not there yet."""
-    encoded, saved = folder / "train.npz", folder / "tokenizer.json"
+    """Tokens of train.jsonl, and the tokenizer, in `folder`; each made when it is not there yet."""
+    text, encoded, saved = folder / "train.jsonl", folder / "train.npz", folder / "tokenizer.json"
+    if not saved.exists():
+        tok.train((d for at, d in enumerate(tok.read_documents(text)) if at % 4 == 0), vocab).save(str(saved))
     if not encoded.exists():
-        tokenizer = tok.train(
-            (d for at, d in enumerate(tok.read_documents(folder / "train.jsonl")) if at % 4 == 0), vocab
-        )
-        tokenizer.save(str(saved))
-        tok.encode_corpus(tokenizer, tok.read_documents(folder / "train.jsonl"), length).save(folder / "train.part.npz")
-        (folder / "train.part.npz").replace(encoded)
+        part = folder / "train.part.npz"
+        tok.encode_corpus(Tokenizer.from_file(str(saved)), tok.read_documents(text), length).save(part)
+        part.replace(encoded)
     return tok.Corpus.load(encoded)
 
 
@@ -104,6 +105,8 @@ class Progress:
     minutes: float = 0.0
     loss: float = 0.0
     threads: int = 1
+    texts: tuple[str, ...] = ()
+    """SHA-256 of each text that was trained on, oldest first."""
 
 
 def save(model: Llama, folder: Path, progress: Progress) -> None:
@@ -136,6 +139,12 @@ def start(options: argparse.Namespace) -> tuple[Llama, Progress]:
         kv_heads=options.kv_heads, hidden=options.hidden, context=options.length,
     )  # fmt: skip
     return Llama(shape).to(options.device), Progress(threads=options.threads)
+
+
+def texts_after(before: Progress, text: Path) -> tuple[str, ...]:
+    with text.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return before.texts if digest in before.texts else (*before.texts, digest)
 
 
 def batches(corpus: tok.Corpus, size: int, seed: int) -> Iterator[np.ndarray]:
@@ -172,7 +181,7 @@ def run(options: argparse.Namespace) -> None:
     generator = torch.Generator().manual_seed(seed)
     print(f"{model.parameter_count() / 1e6:.2f} M parameters, {len(corpus.tokens) / 1e6:.2f} M tokens", flush=True)
     began = saved = printed = time.monotonic()
-    progress = before
+    progress, texts = before, texts_after(before, options.folder / "train.jsonl")
     for batch in batches(corpus, options.documents, seed):
         done = (time.monotonic() - began) / (options.minutes * 60)
         if done >= 1 or (options.steps and progress.steps - before.steps >= options.steps):
@@ -187,7 +196,7 @@ def run(options: argparse.Namespace) -> None:
         now = time.monotonic()
         progress = Progress(
             progress.steps + 1, progress.tokens + read, before.minutes + (now - began) / 60,
-            0.98 * progress.loss + 0.02 * loss if progress.loss else loss, options.threads,
+            0.98 * progress.loss + 0.02 * loss if progress.loss else loss, options.threads, texts,
         )  # fmt: skip
         if now - printed > 15:
             printed = now

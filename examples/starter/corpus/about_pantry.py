@@ -33,4 +33,4 @@ def term(rng: random.Random) -> Turn:
     )
 
 
-FAMILIES: tuple[tuple[Family, float], ...] = ((command, 5.0), (term, 2.5))
+FAMILIES: tuple[tuple[Family, float], ...] = ((command, 6.0), (term, 2.0))

@@ -44,7 +44,7 @@ def size_check(rng: random.Random) -> Turn:
         )
     )
     other = "smaller" if word == "bigger" else "bigger"
-    answer = f"{'Yes' if holds else 'No'}, {_the(one)} is {word if holds else other} than {_the(two)}."
+    answer = f"{capital(_the(one))} is {word if holds else other} than {_the(two)}, so {'yes' if holds else 'no'}."
     return Turn("size_check", f"{small}/{big}", asked(rng, question), answer)
 
 
@@ -93,8 +93,8 @@ def order(rng: random.Random) -> Turn:
 
 
 FAMILIES: tuple[tuple[Family, float], ...] = (
-    (size, 1.5),
-    (size_check, 1.5),
+    (size, 1.8),
+    (size_check, 2.0),
     (opposite, 1.2),
-    (order, 2.0),
+    (order, 1.6),
 )

@@ -39,7 +39,8 @@ def kind_check(rng: random.Random) -> Turn:
             f"Would you call {a(thing)} {a(guess)}?",
         )
     )
-    answer = f"Yes, {a(thing)} is {a(kind)}." if guess == kind else f"No, {a(thing)} is {a(kind)}, not {a(guess)}."
+    verdict = "so yes" if guess == kind else f"so it is not {a(guess)}"
+    answer = f"{capital(a(thing))} is {a(kind)}, {verdict}."
     return Turn("kind_check", f"{thing}/{guess}", asked(rng, question), answer)
 
 
@@ -85,8 +86,8 @@ def odd_one(rng: random.Random) -> Turn:
 
 
 FAMILIES: tuple[tuple[Family, float], ...] = (
-    (kind_of, 1.2),
-    (kind_check, 1.5),
-    (which_one, 1.5),
-    (odd_one, 1.5),
+    (kind_of, 0.8),
+    (kind_check, 2.0),
+    (which_one, 2.0),
+    (odd_one, 2.0),
 )

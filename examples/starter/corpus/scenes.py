@@ -62,7 +62,7 @@ def who_went(rng: random.Random) -> Turn:
 
 
 FAMILIES: tuple[tuple[Family, float], ...] = (
-    (who_has, 2.5),
-    (where_is, 2.0),
-    (who_went, 1.5),
+    (who_has, 5.0),
+    (where_is, 4.0),
+    (who_went, 3.5),
 )
