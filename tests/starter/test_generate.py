@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from examples.starter.corpus.turn import Turn, bare, is_held_out
-from examples.starter.corpus.words import KINDS, a, plural
+from examples.starter.corpus.words import KINDS, SIZES, a, plural
 from examples.starter.generate import (
     FAMILIES,
     Document,
@@ -81,13 +81,28 @@ def test_conversations_alternate_after_an_optional_system_message(slice_of_text:
         assert len(roles) == len(document) or document[0][0] == "system"
 
 
-def test_held_out_sums_are_nowhere_in_the_training_text(slice_of_text: list[Document]) -> None:
-    sums = re.findall(r"\b(\d+) plus (\d+) is \d+", " ".join(spoken(slice_of_text, "assistant")))
-    pairs = {(min(int(x), int(y)), max(int(x), int(y))) for x, y in sums}
-    held = {(x, y) for x in range(11) for y in range(x, 11) if is_held_out(Turn("addition", f"{x}+{y}", "", ""))}
-    assert held
-    assert len(pairs) > 40
+def test_held_out_pairs_are_never_compared_in_the_training_text(slice_of_text: list[Document]) -> None:
+    compared = re.compile(r"(?:A|An|The) (\w+) is (bigger|larger|smaller) than (?:a|an|the) (\w+)\.")
+    pairs = set()
+    for one, word, two in compared.findall(" ".join(spoken(slice_of_text, "assistant"))):
+        pairs.add((one, two) if word == "smaller" else (two, one))
+    ranked = [thing for row in SIZES for thing in row]
+    held = {(x, y) for x in ranked for y in ranked if is_held_out(Turn("size", f"{x}/{y}", "", ""))}
+    assert len(pairs) > 200
     assert not pairs & held
+
+
+def test_held_out_sums_are_taught_in_other_wordings_only(slice_of_text: list[Document]) -> None:
+    asked = {bare(text) for text in spoken(slice_of_text, "user")}
+    held = [
+        (x, y)
+        for x in range(11)
+        for y in range(11)
+        if is_held_out(Turn("addition", f"{min(x, y)}+{max(x, y)}", "", ""))
+    ]
+    assert held
+    assert not [pair for pair in held if "what is {} plus {}".format(*pair) in asked]
+    assert [pair for pair in held if "what is the sum of {} and {}".format(*pair) in asked]
 
 
 def test_held_out_questions_are_nowhere_in_the_training_text(slice_of_text: list[Document]) -> None:
