@@ -50,7 +50,7 @@ $(VENV)/.base: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP) install -c constraints.txt -e '.[train,dev,keyring,cards]'
+	$(PIP) install -c constraints.txt -e '.[train,dev,keyring,cards,onnx]'
 	@touch $@ $(VENV)/.base
 
 clean:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,9 @@ from pantry.flatpack.trust import Rule, Trust
 
 def model_signing(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """The real command of OpenSSF Model Signing."""
-    return subprocess.run(["model_signing", *words], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [str(Path(sys.executable).parent / "model_signing"), *words], capture_output=True, text=True, check=False
+    )
 
 
 def unboxed(path: Path, target: Path) -> Path:
