@@ -59,11 +59,12 @@ def _training(m: dict[str, Any]) -> str:
 
 Text: {text["bytes"] / 1e6:.1f} MB written by `examples/starter/generate.py` with seed 1,
 {text["documents"]:,} documents, {text["tokens"]:,} tokens.
-{text["answer_tokens"]:,} of them are the model's own words. No other text was used.
+{text["answer_tokens"]:,} of them are the model's own words. No text from elsewhere was used.
 SHA-256 of the text: `{text["sha256"]}`.
 {_earlier(m)}
-Training: {state["minutes"]:.0f} minutes on {threads}, {state["steps"]:,} steps, {state["tokens"] / 1e6:.1f} M tokens
+Training: {state["minutes"]:.0f} minutes, {state["steps"]:,} steps, {state["tokens"] / 1e6:.1f} M tokens
 ({epochs:.1f} times the text), {rate:,.0f} tokens a second, Muon and AdamW in bfloat16.
+{m["note"] or f"All of it on {threads}."}
 """
 
 

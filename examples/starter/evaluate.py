@@ -139,7 +139,7 @@ def text_facts(folder: Path, corpus: tok.Corpus) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def measure(folder: Path, gguf: Path, seed: int, per_family: int) -> dict[str, Any]:
+def measure(folder: Path, gguf: Path, seed: int, per_family: int, note: str) -> dict[str, Any]:
     """Everything the card states, as plain values."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     model, state = load(folder / "model.pt")
@@ -164,7 +164,7 @@ def measure(folder: Path, gguf: Path, seed: int, per_family: int) -> dict[str, A
         "gguf_bytes": gguf.stat().st_size, "gguf_sha256": digest(gguf), "questions": len(turns), "families": families,
         "seen": seen, "warm": warm, "ended": ended, "recall": recall, "samples": shown, "baselines": baselines,
         "loss": losses(model_losses(model, encoded), encoded, size),
-        "temperature": DEFAULT_TEMPERATURE, "seed": SAMPLE_SEED,
+        "temperature": DEFAULT_TEMPERATURE, "seed": SAMPLE_SEED, "note": note,
     }  # fmt: skip
 
 
@@ -175,9 +175,10 @@ def main() -> None:
     parser.add_argument("--card", type=Path, default=Path("pantry/starter/CARD.md"))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--per-family", type=int, default=60)
+    parser.add_argument("--note", default="", help="how the training ran, when it was in several parts")
     options = parser.parse_args()
     options.card.write_text(
-        card(measure(options.folder, options.gguf, options.seed, options.per_family)), encoding="utf-8"
+        card(measure(options.folder, options.gguf, options.seed, options.per_family, options.note)), encoding="utf-8"
     )
     print(f"{options.card} written")
 
