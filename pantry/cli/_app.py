@@ -13,6 +13,7 @@ import typer
 
 import pantry.cli
 from pantry.core.errors import INTERRUPTED_EXIT_CODE, PantryError, StorageError
+from pantry.core.units import printable
 
 HELP = """A local service for open language models: one place that answers every program that needs one.
 
@@ -78,7 +79,11 @@ def run(arguments: list[str]) -> int:
 
 
 def _fail(message: str, hint: str | None, code: int) -> int:
-    """Print an error to standard error, the next step on a line of its own, and give back the exit code."""
+    """Print an error to standard error, the next step on a line of its own, and give back the exit code.
+
+    A message may quote a stranger's text: control characters but line breaks are taken out.
+    """
+    message, hint = _safe(message), _safe(hint) if hint else None
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     label = "\033[31mError:\033[0m" if colour else "Error:"
     with contextlib.suppress(OSError, ValueError):  # closed or full: the error matters more
@@ -87,3 +92,7 @@ def _fail(message: str, hint: str | None, code: int) -> int:
     if hint:
         print(f"       {hint}", file=sys.stderr)
     return code
+
+
+def _safe(text: str) -> str:
+    return "\n".join(printable(line) for line in text.split("\n"))

@@ -38,7 +38,7 @@ def print_facts(facts: dict[str, Any]) -> None:
 
 def note(text: str) -> None:
     """A remark for the person at the terminal, on standard error so that pipes stay clean."""
-    typer.echo(text, err=True)
+    typer.echo("\n".join(printable(line) for line in text.split("\n")), err=True)
 
 
 def write_answer(piece: str) -> None:

@@ -141,12 +141,11 @@ class _Terminal:
             note(f"Error: {error}")
             return
         if self.show_figures:
-            note(_figures_line(figures))
+            typer.secho(_figures_line(figures), err=True, dim=True)
 
 
 def _figures_line(figures: Figures) -> str:
-    text = (
+    return (
         f"[{figures.prompt_tokens} tokens read, {figures.completion_tokens} written, "
         f"{figures.tokens_per_second:.0f} a second, first after {figures.first_token * 1000:.0f} ms]"
     )
-    return f"\033[2m{text}\033[0m" if sys.stderr.isatty() else text

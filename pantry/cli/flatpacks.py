@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from pantry.core.units import printable
+
 if TYPE_CHECKING:
     from pantry.flatpack.signature import Verdict
     from pantry.operations.flatpacks import Inspection
@@ -91,7 +93,7 @@ def verify(
     if as_json:
         print_json(_verdict_object(verdict))
     elif verdict.ok:
-        typer.echo(verdict.sentence)
+        typer.echo(printable(verdict.sentence))
     else:
         raise VerificationError(verdict.sentence)
     if not verdict.ok:

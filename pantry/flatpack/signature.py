@@ -16,6 +16,7 @@ from typing import BinaryIO, Literal
 
 from pantry.core.errors import BadFileError, NotFoundError, UsageError, VerificationError
 from pantry.core.files import staged_file, storage_errors
+from pantry.core.units import printable
 from pantry.flatpack._reader import Reader
 from pantry.flatpack._tail import write_tail
 from pantry.flatpack.bundle import MAX_BUNDLE, Bundle, Signature, load_bundle
@@ -183,7 +184,8 @@ def _is_by(key: PublicKey, signature: Signature, bundle: Bundle, *, first: bool)
 
 
 def _shown(signature: Signature, hint: str) -> str:
-    kind, _, named = signature.keyid.rpartition(":")
+    kind, _, named = printable(signature.keyid).rpartition(":")  # a stranger wrote it
+    kind = kind[:40]
     return f"{kind} {named[:12]}" if named else f"hint {hint[:12]}"
 
 
