@@ -31,7 +31,8 @@ def scan_pickle(path: Path) -> FormatVerdict:
         if zipfile.is_zipfile(path):
             return FormatVerdict("pytorch archive", tuple(_scan_archive(path)))
         with path.open("rb") as file:
-            return FormatVerdict("pickle", tuple(_scan_stream(file.read(MAX_PICKLE), None)))
+            content = file.read(MAX_PICKLE + 1)
+            return FormatVerdict("pickle", tuple(_scan_stream(content, None)))
 
 
 def _scan_archive(path: Path) -> Iterator[SafetyFinding]:
@@ -60,20 +61,26 @@ def _scan_stream(content: bytes, where: str | None) -> Iterator[SafetyFinding]:
     from fickling.fickle import Pickled
 
     stream = io.BytesIO(content)
-    for number in range(MAX_PICKLES):
+    if len(content) > MAX_PICKLE:
+        yield SafetyFinding("refused", f"more than {MAX_PICKLE} bytes, so it cannot be judged whole", where)
+    for number in range(MAX_PICKLES + 1):
         position = stream.tell()
+        if number == MAX_PICKLES:
+            if content[position:].strip(b"\0"):
+                yield SafetyFinding("refused", f"more than {MAX_PICKLES} pickles, so not all can be judged", where)
+            return
         try:
             pickled = Pickled.load(stream, fail_on_decode_error=False)
             imports = [_names(node) for node in pickled.properties.imports] if len(pickled) else []
         except Exception as error:  # fickling raises many kinds for hostile bytes
-            if number == 0:
+            if number == 0 or looks_like_pickle(content[position : position + 2]):
                 yield SafetyFinding("refused", f"not a readable pickle, so it cannot be judged: {error}", where)
             return
         if stream.tell() == position:
             return
         yield from _judge([name for names in imports for name in names], where)
         if pickled.has_invalid_opcode:
-            if number == 0:
+            if number == 0 or looks_like_pickle(content[position : position + 2]):
                 yield SafetyFinding("refused", "a pickle that breaks off or is damaged", where)
             return
 

@@ -122,3 +122,13 @@ def test_any_bytes_give_a_verdict(tmp_path_factory: pytest.TempPathFactory, cont
         file.write_bytes(written)
         with contextlib.suppress(RecursionError):
             assert scan_pickle(file).level in ("note", "refused", "unknown")
+
+
+def test_code_behind_many_harmless_pickles_is_found_or_refused(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, ("true",)
+
+    file = tmp_path / "many.pkl"
+    file.write_bytes(pickle.dumps([1]) * 64 + pickle.dumps(Evil()))
+    assert any(finding.level == "refused" for finding in scan_pickle(file).findings)
