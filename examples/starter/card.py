@@ -19,6 +19,9 @@ LIMITS = """\
 
 - It knows only what its text says: the question families below, short stories, and Pantry. Outside them it should
   say that it does not know, and sometimes says something wrong instead.
+- It does not keep apart who has what, who went where, or what is in which box, in a scene of two or three people
+  (who_has, where_is, who_went above): there it does little better than guessing among those named.
+- A question about Pantry, or small talk, in words that its text does not have may get the answer to another question.
 - It writes no program code, translates nothing, and does no sums beyond 20.
 - It reads 512 tokens (about 350 words) and forgets what came before.
 - It speaks English only, in short sentences, and names outside its text are copied badly.
@@ -111,8 +114,8 @@ def _families(m: dict[str, Any]) -> str:
 ## Right answers on held-out questions
 
 Asked through llama.cpp with the shipped file. About 6 % of the combinations of each family are kept out of its
-training text: pairs to compare, sums, scenes, lists, sentences; for facts that nobody could guess (a capital, an
-opposite) the pair of fact and wording. No question below, greetings, capitals and end marks apart, is in the
+training text: pairs to compare, scenes, lists, sentences; for what is learned by heart (a capital, an opposite, a
+sum) the pair of fact and wording: the fact itself is in the text, asked in other words. No question below, greetings, capitals and end marks apart, is in the
 training text. Right means the whole answer, word for word; for stories, sentences and
 lists, where many answers are right, a rule (`examples/starter/scoring.py`): what was asked for is in it, one pronoun
 for the hero, whole to the last full stop. A right answer must also end by itself.
