@@ -18,7 +18,7 @@ from tests.service.running import Service, starting
 PATH = "/v1/completions"
 ENDS = {"0": -100, "1": -100, "2": -100}
 """The starter's end marks, forbidden, so that every answer has the same length."""
-BODY = {"model": "starter", "prompt": "Once", "max_tokens": 200, "temperature": 1, "logit_bias": ENDS}
+BODY = {"model": "starter", "prompt": "Once", "max_tokens": 440, "temperature": 1, "logit_bias": ENDS}
 
 
 async def measure(service: Service, rounds: int) -> list[list[str]]:
