@@ -116,8 +116,8 @@ def _families(m: dict[str, Any]) -> str:
 Asked through llama.cpp with the shipped file. About 6 % of the combinations of each family are kept out of its
 training text: pairs to compare, scenes, lists, sentences; for what is learned by heart (a capital, an opposite, a
 sum) the pair of fact and wording: the fact itself is in the text, asked in other words.
-No question below, greetings, capitals and end marks apart, is in the training text. Right means the whole answer, word for word; for stories, sentences and
-lists, where many answers are right, a rule (`examples/starter/scoring.py`): what was asked for is in it, one pronoun
+No question below, greetings, capitals and end marks apart, is in the training text. Right means the whole answer,
+word for word; for stories, sentences and lists, where many answers are right, a rule (`examples/starter/scoring.py`): what was asked for is in it, one pronoun
 for the hero, whole to the last full stop. A right answer must also end by itself.
 
 **{right / asked:.1%}** of {asked:,} at temperature 0, {again / asked:.1%} at {m["temperature"]}, the file's own
