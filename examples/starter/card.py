@@ -117,8 +117,9 @@ Asked through llama.cpp with the shipped file. About 6 % of the combinations of 
 training text: pairs to compare, scenes, lists, sentences; for what is learned by heart (a capital, an opposite, a
 sum) the pair of fact and wording: the fact itself is in the text, asked in other words.
 No question below, greetings, capitals and end marks apart, is in the training text. Right means the whole answer,
-word for word; for stories, sentences and lists, where many answers are right, a rule (`examples/starter/scoring.py`): what was asked for is in it, one pronoun
-for the hero, whole to the last full stop. A right answer must also end by itself.
+word for word; for stories, sentences and lists, where many answers are right, a rule (`examples/starter/scoring.py`):
+what was asked for is in it, one pronoun for the hero, whole to the last full stop. A right answer must also end by
+itself.
 
 **{right / asked:.1%}** of {asked:,} at temperature 0, {again / asked:.1%} at {m["temperature"]}, the file's own
 default.
