@@ -90,7 +90,12 @@ def test_run_with_a_file_that_is_no_schema_exits_2(service: Service, tmp_path: P
 
 def test_ctrl_c_stops_the_generation_in_the_worker_and_exits_130(service: Service) -> None:
     process = subprocess.Popen(
-        [*PANTRY, "run", "slow", "one two"], env=service.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*PANTRY, "run", "slow", "one two"],
+        env=service.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # A shell starts what it runs in the background with SIGINT ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_until(lambda: service.worker_is_busy("slow"))
     time.sleep(0.2)
