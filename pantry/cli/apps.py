@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
     from pantry.permissions import Grant, Permission
-    from pantry.store.apps import App
 
 apps = typer.Typer(help="Programs that use the service, and what they may do.", no_args_is_help=True)
 APP = typer.Argument(help="Name or id of the app.")
@@ -30,7 +29,7 @@ def list_(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> 
 
     found = list_apps(find_paths())
     if as_json:
-        print_json([_facts(app) for app in found])
+        print_json([app.to_json() for app in found])
         return
     rows = [[app.name, app.id[:8], ", ".join(app.grants) or "none", str(app.used_today)] for app in found]
     print_table(["APP", "ID", "MAY", "TOKENS TODAY"], rows, "No app has registered yet.")
@@ -152,16 +151,3 @@ def _words(grant: Grant) -> str:
     if grant.expires_at is None:
         return models
     return f"{models}, until {datetime.datetime.fromtimestamp(grant.expires_at).astimezone():%Y-%m-%d %H:%M}"
-
-
-def _facts(app: App) -> dict[str, Any]:
-    grants = {name: {"models": grant.models, "expires_at": grant.expires_at} for name, grant in app.grants.items()}
-    return {
-        "id": app.id,
-        "name": app.name,
-        "origin": app.origin,
-        "created_at": app.created_at,
-        "grants": grants,
-        "tokens_per_day": app.tokens_per_day,
-        "used_today": app.used_today,
-    }

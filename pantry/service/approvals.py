@@ -11,7 +11,7 @@ from pantry.operations.requests import Limits, approve, describe, refuse
 from pantry.service._functions_apps import request_object
 from pantry.service.desk import DESK
 from pantry.service.gateway import GATEWAY, read_json
-from pantry.store.apps import App, Apps
+from pantry.store.apps import Apps
 from pantry.store.requests import AppRequest, Requests
 
 routes = web.RouteTableDef()
@@ -21,7 +21,7 @@ routes = web.RouteTableDef()
 async def apps(request: web.Request) -> web.Response:
     """The apps with their permissions."""
     found = Apps(request.app[GATEWAY].store.database).list()
-    return web.json_response({"apps": [_app_object(app) for app in found]})
+    return web.json_response({"apps": [app.to_json() for app in found]})
 
 
 @routes.delete("/admin/apps/{id}")
@@ -85,16 +85,3 @@ def _request_object(request: web.Request, found: AppRequest) -> dict[str, Any]:
     line = describe(found, gateway.store, gateway.paths)
     told = request_object(request.app[DESK], found)
     return {**told, "app_name": found.app_name, "reason": found.reason, "description": line}
-
-
-def _app_object(app: App) -> dict[str, Any]:
-    grants = {name: {"models": grant.models, "expires_at": grant.expires_at} for name, grant in app.grants.items()}
-    return {
-        "id": app.id,
-        "name": app.name,
-        "origin": app.origin,
-        "created_at": app.created_at,
-        "grants": grants,
-        "tokens_per_day": app.tokens_per_day,
-        "used_today": app.used_today,
-    }

@@ -5,14 +5,13 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-import struct
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from pantry.client.connection import peer_uid
 from pantry.core.errors import ForbiddenError, UnauthorisedError
 from pantry.core.settings import Settings
 from pantry.operations.apps import caller_of_key
@@ -29,7 +28,6 @@ KEY_LATER_PATHS = frozenset({"/call"})
 OWNER_PATHS = "/admin/"
 """Routes that start like this are for the owner and superusers."""
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-_PEER = struct.Struct("3i")  # pid, uid, gid: struct ucred of Linux
 
 
 @web.middleware
@@ -143,10 +141,7 @@ def _is_address(name: str) -> bool:
 
 def check_peer(sock: Any) -> None:
     """Only the owner may use the Unix socket. Its folder is closed to others; this holds when that is changed, too."""
-    if sys.platform != "linux":
-        return
     with socket.socket(fileno=os.dup(sock.fileno())) as duplicate:
-        credentials = duplicate.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-    _, uid, _ = _PEER.unpack(credentials)
-    if uid != os.getuid():
+        uid = peer_uid(duplicate)
+    if uid not in (None, os.getuid()):
         raise ForbiddenError("This socket belongs to another user.", hint="Use the TCP address with a key.")

@@ -8,6 +8,7 @@ import sqlite3
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pantry.core.errors import NotFoundError, did_you_mean
 from pantry.permissions import Caller, Grant, Permission
@@ -31,6 +32,19 @@ class App:
     def caller(self) -> Caller:
         """The app as the permission rule sees it."""
         return Caller("app", self.name, self.id, self.grants, self.tokens_per_day)
+
+    def to_json(self) -> dict[str, Any]:
+        """The app for programs: its grants with their models and ends (seconds since 1970), and its tokens."""
+        grants = {name: {"models": grant.models, "expires_at": grant.expires_at} for name, grant in self.grants.items()}
+        return {
+            "id": self.id,
+            "name": self.name,
+            "origin": self.origin,
+            "created_at": self.created_at,
+            "grants": grants,
+            "tokens_per_day": self.tokens_per_day,
+            "used_today": self.used_today,
+        }
 
 
 _SELECT = """SELECT id, name, origin, created_at, tokens_per_day, COALESCE(tokens, 0) AS used
