@@ -17,7 +17,6 @@ from typing import Any
 from aiohttp import web
 
 from pantry.core.errors import ForbiddenError, ModelNotFoundError, PantryError, UnauthorisedError, UsageError
-from pantry.operations.apps import caller_of_key
 from pantry.operations.requests import ask, ask_for_permissions, own_request
 from pantry.permissions import Action, Caller, decide
 from pantry.service import _forms2023 as forms
@@ -282,7 +281,7 @@ async def _body(request: web.Request) -> Body:
 
 def _caller(desk: Desk, body: Body) -> Caller:
     """The app that calls. Its id and key must belong together: a key never speaks for another app."""
-    caller = caller_of_key(desk.gateway.store.database, _text(body, "api_key"))
+    caller = desk.gateway.recognise(_text(body, "api_key"))
     if caller.app is None or caller.app != _text(body, "user_id"):
         raise UnauthorisedError("This key is not that of the user.")
     return caller

@@ -29,8 +29,8 @@ from pantry.core.refs import ModelName
 from pantry.core.settings import Settings
 from pantry.engines.pool import Pool
 from pantry.engines.worker import Worker
-from pantry.operations.apps import refusal, ruling_on
-from pantry.operations.models import find_model
+from pantry.operations.apps import caller_of_key, refusal, ruling_on
+from pantry.operations.models import STARTER
 from pantry.operations.notify import notify
 from pantry.operations.requests import approval_needed, ask, describe
 from pantry.operations.usage import Tally
@@ -67,12 +67,26 @@ class Gateway:
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     """Work that goes on beside the requests; ended with the service."""
 
-    def model(self, text: str) -> InstalledModel:
-        """The installed model a request names. Raises ModelNotFoundError with the nearest name."""
-        return find_model(self.store, ModelName.parse(text))
+    async def model(self, text: str) -> InstalledModel:
+        """The installed model a request names. Raises ModelNotFoundError with the nearest name.
+
+        The starter is unboxed at its first use, in a thread, since that takes a while.
+        """
+        name = ModelName.parse(text)
+        if name == STARTER and self.store.find(name) is None:
+            from pantry.operations.starter import install_starter
+
+            return await asyncio.to_thread(install_starter, self.paths)
+        return self.store.get(name)
 
     def is_loaded(self, name: ModelName) -> bool:
         return any(entry.model.name == name for entry in self.pool.loaded())
+
+    def recognise(self, key: str) -> Caller:
+        """Who a key belongs to; an app is noted as seen. Raises UnauthorisedError for an unknown or revoked key."""
+        caller = caller_of_key(self.store.database, key)
+        self.tally.saw(caller.app)
+        return caller
 
     def permit(self, caller: Caller, action: Action, model: ModelName | None = None) -> None:
         """Let an action through. Raises UnauthorisedError or ForbiddenError with the reason."""
@@ -94,7 +108,7 @@ class Gateway:
         """Show the user a request that waits for an answer, where the desktop can; the same request."""
         if self.settings.notify and request.state == "pending":
             line = describe(request, self.store, self.paths)
-            self.spawn(notify("Pantry", f"{line}. Answer with: pantry request list"))
+            self.spawn(notify("Pantry", f"{line}. Answer with: pantry page"))
         return request
 
     def spawn(self, work: Any) -> asyncio.Task[Any]:

@@ -14,7 +14,6 @@ from aiohttp import web
 from pantry.client.connection import peer_uid
 from pantry.core.errors import ForbiddenError, UnauthorisedError
 from pantry.core.settings import Settings
-from pantry.operations.apps import caller_of_key
 from pantry.permissions import NOBODY, OWNER, Action, Caller
 from pantry.service._pages import PAGE_PATHS, may_read, page_may_call
 from pantry.service.gateway import CALLER, GATEWAY, Gateway
@@ -64,7 +63,7 @@ def _caller(request: web.Request, gateway: Gateway, *, trusted: bool) -> Caller:
         return OWNER
     if header is None and request.path in KEY_LATER_PATHS:
         return NOBODY
-    return caller_of_key(gateway.store.database, bearer(header))
+    return gateway.recognise(bearer(header))
 
 
 async def allow_origin(request: web.Request, response: web.StreamResponse) -> None:

@@ -14,7 +14,6 @@ from socket import socket
 from typing import Any
 
 from pantry.core.errors import BusyError, ForbiddenError, PantryError, TooLargeError, UsageError
-from pantry.operations.apps import caller_of_key
 from pantry.permissions import NOBODY, OWNER, Caller
 from pantry.service._json import parse_json
 from pantry.service.calls import Call, Value, failure, outcome, parse_call, replies, success
@@ -153,10 +152,10 @@ class _Connection:
         if call.function.name in ("handshake", "register_app") and call.key is None:
             return OWNER if self._key is None else NOBODY
         if call.key is not None:
-            caller = caller_of_key(self._desk.gateway.store.database, call.key)
+            caller = self._desk.gateway.recognise(call.key)
             self._key = call.key
             return caller
-        return OWNER if self._key is None else caller_of_key(self._desk.gateway.store.database, self._key)
+        return OWNER if self._key is None else self._desk.gateway.recognise(self._key)
 
 
 def _with_id(reply: Value, id: Any) -> Value:

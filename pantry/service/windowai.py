@@ -55,7 +55,7 @@ async def completions(request: web.Request) -> web.StreamResponse:
     desk = request.app[DESK]
     wish = parse_request(PageRequest, await read_json(request, request.app[GATEWAY].settings))
     caller = page_caller(request, desk)
-    model = _model(desk, caller, wish)
+    model = await _model(desk, caller, wish)
     fields, chat = wish.fields(model), bool(model.facts.get("chat", True))
     parsed: ChatRequest | CompletionRequest
     if chat:
@@ -79,7 +79,8 @@ async def model(request: web.Request) -> web.Response:
     """The model that a page's request would be answered by."""
     desk = request.app[DESK]
     wish = parse_request(PageRequest, await read_json(request, request.app[GATEWAY].settings))
-    return web.json_response({"id": str(_model(desk, page_caller(request, desk), wish).name)})
+    found = await _model(desk, page_caller(request, desk), wish)
+    return web.json_response({"id": str(found.name)})
 
 
 async def _stream(request: web.Request, chunks: Any) -> web.StreamResponse:
@@ -110,6 +111,7 @@ def page_caller(request: web.Request, desk: Desk) -> Caller:
     if caller.kind != "owner" or origin is None:
         return caller
     app = desk.registrar.of_origin(origin, unquote(request.headers.get("X-WINDOWAI-TITLE", ""))[:200])
+    desk.gateway.tally.saw(app.id)
     page = app.caller()
     if not page.holds(Permission.SESSION, time.time()):
         gateway = desk.gateway
@@ -131,12 +133,12 @@ def _origin(request: web.Request) -> str | None:
     return parse_origin(referer)
 
 
-def _model(desk: Desk, caller: Caller, wish: PageRequest) -> InstalledModel:
+async def _model(desk: Desk, caller: Caller, wish: PageRequest) -> InstalledModel:
     """The model a page named, else the best that is installed and that it may use."""
     if wish.model:
-        return desk.gateway.model(wish.model)
-    choice, found = desk.choose(caller, Wish(mode="requirements_load"))
-    return found or desk.gateway.model(choice.model)
+        return await desk.gateway.model(wish.model)
+    choice, found = await desk.choose(caller, Wish(mode="requirements_load"))
+    return found or await desk.gateway.model(choice.model)
 
 
 def _text(part: Chunk) -> str:

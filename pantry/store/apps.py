@@ -19,7 +19,10 @@ USAGE_DAYS = 90  # days that the token counts of an app are kept
 
 @dataclass(frozen=True)
 class App:
-    """One app. `origin` is set for web pages; `used_today` counts prompt and generated tokens since midnight UTC."""
+    """One app. `origin` is set for web pages; `used_today` counts prompt and generated tokens since midnight UTC.
+
+    `last_seen` is when it last called, RFC 3339; None when it never did.
+    """
 
     id: str
     name: str
@@ -28,6 +31,7 @@ class App:
     tokens_per_day: int | None
     grants: Mapping[Permission, Grant]
     used_today: int = 0
+    last_seen: str | None = None
 
     def caller(self) -> Caller:
         """The app as the permission rule sees it."""
@@ -44,10 +48,11 @@ class App:
             "grants": grants,
             "tokens_per_day": self.tokens_per_day,
             "used_today": self.used_today,
+            "last_seen": self.last_seen,
         }
 
 
-_SELECT = """SELECT id, name, origin, created_at, tokens_per_day, COALESCE(tokens, 0) AS used
+_SELECT = """SELECT id, name, origin, created_at, tokens_per_day, last_seen, COALESCE(tokens, 0) AS used
     FROM apps LEFT JOIN app_usage ON app = id AND day = ?"""
 
 
@@ -132,6 +137,10 @@ class Apps:
             oldest = datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=USAGE_DAYS)
             self._database.execute("DELETE FROM app_usage WHERE app = ? AND day < ?", (app, oldest.isoformat()))
 
+    def saw(self, app: str, when: str) -> None:
+        """Note when the app last called."""
+        self._database.execute("UPDATE apps SET last_seen = ? WHERE id = ?", (when, app))
+
     def remove(self, app: str) -> bool:
         """Forget an app with its keys, requests, sessions and counts; False when there was none."""
         return self._database.execute("DELETE FROM apps WHERE id = ?", (app,)) > 0
@@ -143,4 +152,7 @@ class Apps:
                 "SELECT permission, models, expires_at FROM grants WHERE app = ? ORDER BY permission", (row["id"],)
             )
         }
-        return App(row["id"], row["name"], row["origin"], row["created_at"], row["tokens_per_day"], grants, row["used"])
+        return App(
+            row["id"], row["name"], row["origin"], row["created_at"], row["tokens_per_day"], grants, row["used"],
+            row["last_seen"],
+        )  # fmt: skip

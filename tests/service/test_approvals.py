@@ -3,7 +3,7 @@
 import pytest
 
 from tests.service.calling import Line, make_app
-from tests.service.running import Service
+from tests.service.running import Service, wait_until
 
 
 def test_request_is_shown_approved_with_limits_and_done(service: Service) -> None:
@@ -55,3 +55,16 @@ def test_apps_may_not_answer_for_the_owner(service: Service) -> None:
     assert service.ask("POST", f"/admin/requests/{asked['id']}/approve", {}, key=key)[0] == 403
     assert service.ask("GET", "/admin/requests", key=key)[0] == 403
     assert service.ask("GET", "/admin/apps", key=key)[0] == 403
+
+
+def test_app_that_called_is_seen(service: Service) -> None:
+    key = make_app(service.paths, "Seen", "view")
+
+    def seen() -> str | None:
+        found = service.ask("GET", "/admin/apps")[1]["apps"]
+        when: str | None = next(each for each in found if each["name"] == "Seen")["last_seen"]
+        return when
+
+    assert seen() is None
+    assert service.ask("GET", "/v1/models", key=key)[0] == 200
+    wait_until(seen, 10)
