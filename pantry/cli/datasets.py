@@ -51,14 +51,12 @@ def export(
     out: Path | None = typer.Option(None, "--output", "-o", help="File to write; standard output when left out."),
 ) -> None:
     """Write the card in another vocabulary."""
-    from pantry.core.files import write_atomically
-    from pantry.operations.datasets import export_card
+    from pantry.operations.datasets import export_card, write_export
 
-    text = export_card(file, form)
     if out is None:
-        typer.echo(text, nl=False)
+        typer.echo(export_card(file, form), nl=False)
     else:
-        write_atomically(out, text.encode())
+        write_export(file, form, out)
         typer.echo(out)
 
 

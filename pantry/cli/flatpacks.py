@@ -58,7 +58,7 @@ def sign(
     hash_size: int = typer.Option(256, "--hash", help="Hash of RSA signatures: 256, 384 or 512."),
     passphrase_stdin: bool = typer.Option(False, "--passphrase-stdin", help="Read the passphrase from standard input."),
     out: Path | None = typer.Option(None, "--output", "-o", help="Write the signed flatpack here, not in its place."),
-    form: str = typer.Option("2", "--format", help="2, or legacy for the format of 2023."),
+    form: str = typer.Option("2", "--format", help="2, or legacy for the format of 2023 (needs -o)."),
 ) -> None:
     """Sign a flatpack. Its files are checked first; earlier signatures are replaced."""
     from pantry.cli._passphrase import asker

@@ -12,6 +12,7 @@ from pantry.flatpack.dataset_card import Card, Fault, check_card, load_card, ren
 from pantry.flatpack.folder import entries_of, list_files
 from pantry.flatpack.hf_card import from_hf_card, to_hf_card
 from pantry.flatpack.manifest import CARD_NAME, MANIFEST_NAME
+from pantry.flatpack.outputs import check_output, is_croissant, is_hf_card
 from pantry.flatpack.statement import Entry
 
 _NO_DATA = frozenset({CARD_NAME, MANIFEST_NAME, "README.md", "train.sh", "model.sig", "croissant.json"})
@@ -41,6 +42,14 @@ def export_card(file: Path, form: str) -> str:
     if form == "croissant":
         return json.dumps(to_croissant(card, _data_files(source.parent)), indent=2, ensure_ascii=False) + "\n"
     raise UsageError(f"There is no format {form!r}.", hint=f"Known: {', '.join(FORMATS)}.")
+
+
+def write_export(file: Path, form: str, out: Path) -> None:
+    """Write `export_card` to `out`. Raises ConflictError rather than overwrite anything but such an export."""
+    text = export_card(file, form)
+    kinds = {"croissant": ("a Croissant file", is_croissant), "huggingface": ("a hub card", is_hf_card)}
+    check_output(out, *kinds[form], [card_file(file)])
+    write_atomically(out, text.encode())
 
 
 def import_card(file: Path, out: Path) -> list[Fault]:

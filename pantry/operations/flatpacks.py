@@ -29,6 +29,7 @@ from pantry.flatpack.legacy import (
 )
 from pantry.flatpack.manifest import MANIFEST_NAME, Manifest, read_table
 from pantry.flatpack.meter import Progress
+from pantry.flatpack.outputs import check_output, is_compressed, is_flatpack, is_legacy_flatpack
 from pantry.flatpack.signature import Verdict, judge, sign, verify
 from pantry.flatpack.statement import Entry
 from pantry.flatpack.templates import Template, template_files, template_folders
@@ -92,11 +93,16 @@ def _name_from(folder: Path) -> str:
 def pack_flatpack(
     folder: Path, out: Path | None = None, *, level: int | None = 1, progress: Progress | None = None
 ) -> Packed:
-    """Pack a folder into `out` (else `<folder>.fpk` beside it). See `pantry.flatpack.archive.pack`."""
+    """Pack a folder into `out` (else `<folder>.fpk` beside it). See `pantry.flatpack.archive.pack`.
+
+    Raises ConflictError rather than overwrite anything but a flatpack.
+    """
     if level is not None and not 1 <= level <= 22:
         raise UsageError(f"The level is {level}; expected 1 (fast) to 22 (small).")
     folder = folder.resolve()
-    return pack(folder, out or folder.parent / f"{folder.name}.fpk", level=level, progress=progress)
+    out = out or folder.parent / f"{folder.name}.fpk"
+    check_output(out, "a flatpack", is_flatpack)
+    return pack(folder, out, level=level, progress=progress)
 
 
 def sign_flatpack(
@@ -112,18 +118,25 @@ def sign_flatpack(
 ) -> Path:
     """Sign with an identity's keys or with a PEM file; returns where the signed file is.
 
-    `form` "legacy" writes the format of 2023 with the identity's RSA key. `bits` is the hash of RSA signatures.
+    `form` "legacy" writes the format of 2023 with the identity's RSA key, always into a file of its own. `bits` is the
+    hash of RSA signatures. Raises ConflictError rather than overwrite anything but a flatpack of that format.
     """
     size = hash_size(bits)
     if form not in ("2", "legacy"):
         raise UsageError(f"There is no format {form!r}.", hint="Known: 2, legacy.")
     _must_exist(fpk)
-    keys = signing_keys(paths, key, ask)
-    if form == "legacy":
-        return _sign_legacy(fpk, keys, out or fpk, size, progress)
     if is_legacy(fpk):
-        raise UsageError(f"{fpk.name} is a legacy flatpack.", hint="Unbox it and pack it again, or: --format legacy")
-    return sign(fpk, keys, out, bits=size, progress=progress)
+        raise UsageError(f"{fpk.name} is a legacy flatpack already.", hint="Unbox it, pack it again, and sign that.")
+    if form == "legacy":
+        if out is None:
+            raise UsageError(
+                f"A legacy flatpack does not take the place of {fpk.name}.", hint="Name the file to write with -o."
+            )
+        check_output(out, "a legacy flatpack", is_legacy_flatpack, [fpk, Path(key)])
+        return _sign_legacy(fpk, signing_keys(paths, key, ask), out, size, progress)
+    if out is not None:
+        check_output(out, "a flatpack", is_flatpack, [Path(key)])
+    return sign(fpk, signing_keys(paths, key, ask), out, bits=size, progress=progress)
 
 
 def _sign_legacy(fpk: Path, keys: Sequence[PrivateKey], out: Path, bits: HashSize, progress: Progress | None) -> Path:
@@ -261,6 +274,15 @@ def compress_and_sign(source: Path, compressed: Path, signed: Path, key: Path, b
 
     if not key.is_file():
         raise NotFoundError(f"There is no key file {key}.")
+    if compressed.resolve() == signed.resolve():
+        raise UsageError(f"{signed} is named as one file for both results.", hint="Name two files, with -o and -s.")
+    for out, kind, is_of_kind in (
+        (compressed, "a compressed file", is_compressed),
+        (signed, "a legacy flatpack", is_legacy_flatpack),
+    ):
+        if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+            raise UsageError(f"{out} lies inside the folder to be compressed.", hint="Name a file outside it.")
+        check_output(out, kind, is_of_kind, [source, key])
     (private,) = signing_keys(find_paths(), str(key), ask)
     size = hash_size(bits)
     if not private.public.is_rsa:

@@ -138,8 +138,8 @@ class TestLegacy:
         from pantry.operations.keys import export, trust
 
         new_identity(paths, "old", "rsa4096", None)
-        path = flatpacks.pack_flatpack(filled).path
-        flatpacks.sign_flatpack(paths, path, "old", silent, form="legacy")
+        path, out = flatpacks.pack_flatpack(filled).path, tmp_path / "legacy.fpk"
+        path = flatpacks.sign_flatpack(paths, path, "old", silent, out=out, form="legacy")
         (tmp_path / "old.pem").write_text(export(paths, "old"))
         other = find_paths({"PANTRY_HOME": str(tmp_path / "other")})
         trust(other, tmp_path / "old.pem", "old/*")
@@ -153,12 +153,12 @@ class TestLegacy:
         path = flatpacks.pack_flatpack(filled).path
         before = path.read_bytes()
         with pytest.raises(UsageError, match="needs an RSA key"):
-            flatpacks.sign_flatpack(paths, path, "ec", silent, form="legacy")
+            flatpacks.sign_flatpack(paths, path, "ec", silent, out=filled.parent / "l.fpk", form="legacy")
         assert path.read_bytes() == before
 
     def test_what_a_legacy_file_cannot(self, filled: Path, paths: Paths, identity: str, tmp_path: Path) -> None:
-        path = flatpacks.pack_flatpack(filled).path
-        flatpacks.sign_flatpack(paths, path, identity, silent, form="legacy")
+        path, out = flatpacks.pack_flatpack(filled).path, tmp_path / "legacy.fpk"
+        path = flatpacks.sign_flatpack(paths, path, identity, silent, out=out, form="legacy")
         with pytest.raises(UsageError, match="legacy"):
             flatpacks.inspect_flatpack(path)
         with pytest.raises(UsageError, match="--only"):
