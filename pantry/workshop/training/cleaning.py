@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pantry.workshop.training.documents import Document, characters
 from pantry.workshop.training.recipe import TrainingRecipe
 from pantry.workshop.training.scrubbing import scrub
-from pantry.workshop.training.sources import Document, characters
 
 HASHES = 128
 """Numbers in a signature: the share of common word groups is then known to about 0.04 (1/(2 sqrt(128)))."""

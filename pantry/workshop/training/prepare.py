@@ -16,15 +16,9 @@ from pantry.core.errors import BadFileError
 from pantry.core.files import staged_file, storage_errors, write_atomically
 from pantry.workshop.training import tokenizer as tok
 from pantry.workshop.training.cleaning import Cleaned, clean
+from pantry.workshop.training.documents import Document, Turn, is_conversation
 from pantry.workshop.training.recipe import RecipeFolder, TrainingRecipe
-from pantry.workshop.training.sources import (
-    Document,
-    Turn,
-    data_digest,
-    find_files,
-    is_conversation,
-    read_documents,
-)
+from pantry.workshop.training.sources import data_digest, find_files, read_documents
 from pantry.workshop.training.tokens import TokenFile, write_tokens
 
 FEW_DOCUMENTS = 20

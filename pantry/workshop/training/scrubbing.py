@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from pantry.workshop.training.sources import Document, Turn
+from pantry.workshop.training.documents import Document, Turn
 
 PATTERNS: dict[str, tuple[re.Pattern[str], str]] = {
     "keys": (

@@ -1,4 +1,4 @@
-"""Reads training text: text files, JSONL with texts or conversations, and folders of them.
+"""Reads training text: text files, JSONL and Parquet with texts or conversations, and folders of them.
 
 A faulty file stops the training with its name and place; nothing is skipped silently.
 """
@@ -16,27 +16,16 @@ from typing import Any
 from pantry.core.errors import BadFileError, NotFoundError
 from pantry.core.files import storage_errors
 from pantry.flatpack.folder import open_plain
+from pantry.workshop.training.documents import TEXT, Document, Turn, read_record
+from pantry.workshop.training.parquet import SUFFIX as PARQUET
+from pantry.workshop.training.parquet import read_parquet
 
-TEXT = "text"
-"""Role of a turn that is no turn: plain text."""
-ROLES = ("system", "user", "assistant")
 TEXT_SUFFIXES = (".txt", ".md", ".text", "")
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
 DOCUMENT_END = "<|endoftext|>"
 """A line of a text file that says only this ends a document."""
 LARGEST_LINE = 64 << 20
 _PROBE = 1 << 16  # bytes looked at to tell text from binary
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What one side of a conversation says; with the role `text`, a plain text."""
-
-    role: str
-    text: str
-
-
-Document = tuple[Turn, ...]
 
 
 @dataclass(frozen=True)
@@ -47,15 +36,6 @@ class DataFile:
     name: str
     size: int
     digest: str
-
-
-def is_conversation(document: Document) -> bool:
-    return document[0].role != TEXT
-
-
-def characters(document: Document) -> int:
-    """Characters of all its turns."""
-    return sum(len(turn.text) for turn in document)
 
 
 def find_files(folder: Path, data: Sequence[str]) -> list[DataFile]:
@@ -76,7 +56,7 @@ def find_files(folder: Path, data: Sequence[str]) -> list[DataFile]:
     if not paths:
         raise BadFileError(
             f"There are no data in {', '.join(repr(name) for name in data)} of {folder}.",
-            hint="Put .txt, .md or .jsonl files there.",
+            hint="Put .txt, .md, .jsonl or .parquet files there.",
         )
     return [_data_file(folder, name, path) for name, path in sorted(paths.items())]
 
@@ -91,8 +71,11 @@ def read_documents(files: Sequence[DataFile], text_field: str = "text") -> Itera
     """The documents of all files in order. Raises BadFileError with file and place."""
     for file in files:
         with storage_errors(f"Reading {file.name}"):
-            if file.path.suffix.lower() in JSONL_SUFFIXES:
+            suffix = file.path.suffix.lower()
+            if suffix in JSONL_SUFFIXES:
                 yield from _read_jsonl(file, text_field)
+            elif suffix == PARQUET:
+                yield from read_parquet(file.path, file.name, text_field)
             else:
                 yield from _read_text(file)
 
@@ -103,12 +86,13 @@ def _hidden(path: Path) -> bool:
 
 def _data_file(folder: Path, name: str, path: Path) -> DataFile:
     suffix = path.suffix.lower()
-    if suffix not in (*TEXT_SUFFIXES, *JSONL_SUFFIXES):
+    if suffix not in (*TEXT_SUFFIXES, *JSONL_SUFFIXES, PARQUET):
         raise BadFileError(
-            f"{name} is of a kind that is not read: {suffix}.", hint="Data are .txt, .md or .jsonl files, in UTF-8."
+            f"{name} is of a kind that is not read: {suffix}.",
+            hint="Data are .txt, .md or .jsonl files, in UTF-8, or .parquet files.",
         )
     with storage_errors(f"Reading {name}"), os.fdopen(open_plain(folder, name), "rb") as file:
-        start = file.read(_PROBE)
+        start = b"" if suffix == PARQUET else file.read(_PROBE)
         if (zero := start.find(b"\0")) >= 0:
             raise BadFileError(
                 f"{name} is a binary file (a zero byte at byte {zero}), not text.",
@@ -166,7 +150,7 @@ def _read_jsonl(file: DataFile, text_field: str) -> Iterator[Document]:
             text = _decode(line, file.name, offset, number).removeprefix("\ufeff" if number == 1 else "")
             offset += len(line)
             if text.strip():
-                yield from _record(_parse(text, file.name, number), text_field, f"{file.name}, line {number}")
+                yield from read_record(_parse(text, file.name, number), text_field, f"{file.name}, line {number}")
 
 
 def _parse(text: str, name: str, number: int) -> Any:
@@ -176,42 +160,3 @@ def _parse(text: str, name: str, number: int) -> Any:
         raise BadFileError(f"{name}, line {number}: not JSON: {error.msg} at column {error.colno}.") from None
     except (ValueError, RecursionError) as error:
         raise BadFileError(f"{name}, line {number}: not JSON: {error}.") from None
-
-
-def _record(record: Any, text_field: str, where: str) -> Iterator[Document]:
-    if isinstance(record, dict) and isinstance(record.get("messages"), list):
-        yield _conversation(record["messages"], where)
-    elif isinstance(record, dict) and isinstance(record.get(text_field), str):
-        if text := _clean_text(record[text_field], where).strip("\n"):
-            yield (Turn(TEXT, text),)
-    else:
-        found = ", ".join(map(repr, record)) if isinstance(record, dict) else type(record).__name__
-        raise BadFileError(
-            f"{where}: expected an object with {text_field!r} (a text) or 'messages' (a list); found {found[:200]}.",
-            hint='Name the field with the text in [recipe.settings]: text_field = "..."',
-        )
-
-
-def _conversation(messages: list[Any], where: str) -> Document:
-    turns = []
-    for number, message in enumerate(messages, 1):
-        role = message.get("role") if isinstance(message, dict) else None
-        content = message.get("content") if isinstance(message, dict) else None
-        if role not in ROLES or not isinstance(content, str):
-            raise BadFileError(
-                f"{where}, message {number}: expected a role ({', '.join(ROLES)}) and a content, "
-                f"got {str(message)[:120]}."
-            )
-        turns.append(Turn(role, _clean_text(content, where)))
-    if not any(turn.role == "assistant" and turn.text for turn in turns):
-        raise BadFileError(f"{where}: a conversation without an answer of the assistant teaches nothing.")
-    return tuple(turns)
-
-
-def _clean_text(text: str, where: str) -> str:
-    """Text from JSON; half a surrogate pair (`\\ud800`) is no text."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise BadFileError(f"{where}: half a surrogate pair at character {error.start}.") from None
-    return text

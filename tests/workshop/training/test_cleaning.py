@@ -8,9 +8,9 @@ from collections import Counter
 import pytest
 
 from pantry.workshop.training.cleaning import Cleaned, NearDuplicates, clean
+from pantry.workshop.training.documents import Turn
 from pantry.workshop.training.recipe import make_recipe
 from pantry.workshop.training.scrubbing import scrub
-from pantry.workshop.training.sources import Turn
 
 WORDS = [f"word{number}" for number in range(400)]
 

@@ -10,8 +10,9 @@ from examples.assistant import make_data as chat
 from examples.tales import make_data as tales
 from pantry.flatpack.dataset_card import check_card
 from pantry.flatpack.manifest import read_manifest
+from pantry.workshop.training.documents import is_conversation
 from pantry.workshop.training.recipe import read_recipe
-from pantry.workshop.training.sources import find_files, is_conversation, read_documents
+from pantry.workshop.training.sources import find_files, read_documents
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 NAMES = ("tales", "assistant", "shakespeare-char")

@@ -15,12 +15,12 @@ import torch
 from pantry.core.errors import MissingExtraError, StorageError
 from pantry.formats.gguf import read_header
 from pantry.workshop.training import tokenizer as tok
+from pantry.workshop.training.documents import Turn
 from pantry.workshop.training.export_gguf import About, export_gguf, pairwise
 from pantry.workshop.training.export_huggingface import export_huggingface
 from pantry.workshop.training.export_onnx import export_onnx
 from pantry.workshop.training.model import Llama, build_model
 from pantry.workshop.training.shape import Shape
-from pantry.workshop.training.sources import Turn
 from tests.workshop.training.llama_cpp import Engine
 from tests.workshop.training.test_tokens import TEXTS
 

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pantry.core.errors import BadFileError, NotFoundError, StorageError
-from pantry.workshop.training.sources import Document, Turn, data_digest, find_files, read_documents
+from pantry.workshop.training.documents import Document, Turn
+from pantry.workshop.training.sources import data_digest, find_files, read_documents
 
 
 def read(folder: Path, text_field: str = "text") -> list[Document]:

@@ -12,9 +12,9 @@ pytest.importorskip("tokenizers")
 
 from pantry.core.errors import BadFileError
 from pantry.workshop.training import tokenizer as tok
+from pantry.workshop.training.documents import Turn
 from pantry.workshop.training.prepare import prepare
 from pantry.workshop.training.recipe import RecipeFolder, make_recipe
-from pantry.workshop.training.sources import Turn
 from pantry.workshop.training.tokens import TokenFile, training_windows, windows_of, write_tokens
 
 TEXTS = (
