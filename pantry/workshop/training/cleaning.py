@@ -1,4 +1,4 @@
-"""Leaves out repeated documents and those of the wrong length, and counts what it left out."""
+"""Leaves out repeated documents and those of the wrong length or language, and counts what it left out."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pantry.workshop.training.documents import Document, characters
+from pantry.workshop.training.languages import LanguageFilter
 from pantry.workshop.training.recipe import TrainingRecipe
 from pantry.workshop.training.scrubbing import scrub
 
@@ -43,11 +44,12 @@ def clean(documents: Iterable[Document], recipe: TrainingRecipe, found: Cleaned)
     """The documents that stay, in their order; `found` is filled on the way."""
     seen: set[bytes] = set()
     near = NearDuplicates(recipe.near_threshold)
+    languages = LanguageFilter(recipe.kept_languages) if recipe.kept_languages else None
     for document in documents:
         found.documents += 1
         found.characters += characters(document)
         kept = scrub(document, recipe.scrubbed, found.scrubbed) if recipe.scrubbed else document
-        if why := _why_not(kept, recipe, seen, near):
+        if why := _why_not(kept, recipe, seen, near, languages):
             found.removed[why] += 1
             continue
         found.kept += 1
@@ -55,12 +57,16 @@ def clean(documents: Iterable[Document], recipe: TrainingRecipe, found: Cleaned)
         yield kept
 
 
-def _why_not(document: Document, recipe: TrainingRecipe, seen: set[bytes], near: NearDuplicates) -> str | None:
+def _why_not(
+    document: Document, recipe: TrainingRecipe, seen: set[bytes], near: NearDuplicates, languages: LanguageFilter | None
+) -> str | None:
     size = characters(document)
     if size < recipe.min_characters:
         return f"shorter than {recipe.min_characters} characters"
     if recipe.max_characters is not None and size > recipe.max_characters:
         return f"longer than {recipe.max_characters} characters"
+    if languages and (other := languages.other(document)):
+        return f"in another language ({other})"
     if recipe.deduplicate:
         digest = hashlib.blake2b(repr(document).encode(), digest_size=16).digest()
         if digest in seen:

@@ -25,7 +25,7 @@ FEW_DOCUMENTS = 20
 """With fewer, the end of each text is held out instead of whole documents."""
 _SETTINGS = (
     "tokenizer", "vocab", "validation", "text_field", "deduplicate", "near_duplicates", "near_threshold", "scrub",
-    "min_characters", "max_characters",
+    "languages", "min_characters", "max_characters",
 )  # fmt: skip
 """What decides about the token files."""
 _FORMAT = 1

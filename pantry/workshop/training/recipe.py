@@ -78,6 +78,7 @@ class TrainingRecipe(BaseModel):
     near_duplicates: bool = Field(False, description="also leave out documents that nearly repeat an earlier one")
     near_threshold: float = Field(0.8, ge=0.3, le=1, description="share of common word groups from which it does")
     scrub: str = Field("", description="what to blank out: emails, phones, keys; separated by commas")
+    languages: str = Field("", description="keep only documents in these languages (ISO 639 codes, by commas)")
     min_characters: int = Field(1, ge=1)
     max_characters: int | None = Field(None, ge=1)
 
@@ -111,7 +112,12 @@ class TrainingRecipe(BaseModel):
     @property
     def scrubbed(self) -> tuple[str, ...]:
         """The kinds of text to blank out."""
-        return tuple(name.strip() for name in self.scrub.split(",") if name.strip())
+        return _names(self.scrub)
+
+    @property
+    def kept_languages(self) -> tuple[str, ...]:
+        """Codes of the languages to keep; empty for all."""
+        return _names(self.languages.lower())
 
     def shape(self, vocab: int | None = None) -> Shape:
         """The network's sizes, with the vocabulary as it really came out."""
@@ -210,6 +216,10 @@ def read_recipe(folder: Path, overrides: dict[str, Any] | None = None) -> Recipe
         data_licence=_filled(_table(table.get("licence")).get("data")),
         code_licence=_filled(_table(table.get("licence")).get("code")),
     )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _filled(value: object) -> str | None:

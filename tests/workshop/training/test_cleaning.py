@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections import Counter
 
 import pytest
 
+from pantry.core.errors import BadFileError, MissingExtraError
 from pantry.workshop.training.cleaning import Cleaned, NearDuplicates, clean
 from pantry.workshop.training.documents import Turn
+from pantry.workshop.training.languages import _identifier
 from pantry.workshop.training.recipe import make_recipe
 from pantry.workshop.training.scrubbing import scrub
 
@@ -51,6 +54,37 @@ def test_lengths_out_of_bounds_go() -> None:
     left, found = kept(["a", "abc", "abcdef"], min_characters=2, max_characters=5)
     assert left == ["abc"]
     assert found.removed == {"shorter than 2 characters": 1, "longer than 5 characters": 1}
+
+
+ENGLISH = "The fox went out on a chilly night and prayed for the moon to give him light."
+GERMAN = "Der Mond ist aufgegangen, die goldnen Sternlein prangen am Himmel hell und klar."
+ITALIAN = "Nel mezzo del cammin di nostra vita mi ritrovai per una selva oscura."
+
+
+def test_other_languages_go_and_are_counted_each() -> None:
+    pytest.importorskip("py3langid")
+    texts = [ENGLISH, GERMAN, ITALIAN, "Ok", "日本語の文章です。とても短いです。"]
+    left, found = kept(texts, languages="en, DE")
+    assert left == [ENGLISH, GERMAN, "Ok"]
+    assert found.sentences() == [
+        "left out 1 documents: in another language (it)",
+        "left out 1 documents: in another language (ja)",
+    ]
+    assert kept(texts)[0] == texts
+
+
+def test_a_language_that_is_not_known_is_refused() -> None:
+    pytest.importorskip("py3langid")
+    with pytest.raises(BadFileError, match="'eng' is no language") as caught:
+        kept([ENGLISH], languages="eng")
+    assert caught.value.hint
+
+
+def test_without_the_part_that_tells_languages_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "py3langid.langid", None)
+    _identifier.cache_clear()
+    with pytest.raises(MissingExtraError):
+        kept([ENGLISH], languages="en")
 
 
 @pytest.mark.parametrize(
