@@ -17,12 +17,13 @@ from pantry.core.errors import (
     UsageError,
     VerificationError,
 )
-from pantry.core.files import storage_errors
+from pantry.core.files import storage_errors, write_atomically
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.flatpack.archive import Reader, pack
+from pantry.flatpack.dataset_card import load_card
 from pantry.flatpack.licence import check_licence
-from pantry.flatpack.manifest import Licences, Manifest, Provenance, write_manifest
+from pantry.flatpack.manifest import CARD_NAME, Licences, Manifest, Provenance, write_manifest
 from pantry.flatpack.signature import Verdict, judge, verify
 from pantry.flatpack.trust import load_trust
 from pantry.workshop.delta.adapter import LoraAdapter
@@ -34,12 +35,17 @@ from pantry.workshop.delta.make import write_payload
 from pantry.workshop.delta.payload import PAYLOAD_NAME, BaseTerms
 from pantry.workshop.delta.plan import Planner
 from pantry.workshop.delta.room import room_beside
-from pantry.workshop.delta.sources import Progress, Source
+from pantry.workshop.delta.sources import Progress, Source, part_of
+
+_NO_CARD = f"Made by comparing weights that came without a {CARD_NAME}."
 
 
 @dataclass(frozen=True)
 class DeltaFacts:
-    """What the manifest of a new delta says beside digests. Names default to those of the files."""
+    """What the manifest of a new delta says beside digests. Names default to those of the files.
+
+    `card` is the DATASET.md of the change's data; that of the target's folder when left out.
+    """
 
     name: str | None = None
     version: str = "1.0.0"
@@ -50,6 +56,7 @@ class DeltaFacts:
     base_repository: str | None = None
     base_licence: str | None = None
     base_terms: str | None = None
+    card: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -95,20 +102,29 @@ def make_delta(
     matrix. Raises ConflictError when `out` exists, NotFoundError, BadFileError for damaged files, UsageError.
     """
     _check_free(out)
+    facts = facts or DeltaFacts()
+    card = _card(facts.card or Path(target) / CARD_NAME)
     with contextlib.ExitStack() as opened:
         base_source = opened.enter_context(open_model(paths, base))
         target_source = opened.enter_context(open_model(paths, target))
         lora = opened.enter_context(contextlib.closing(LoraAdapter(adapter))) if adapter else None
         single = base_source.is_file and target_source.is_file
         planner = Planner(base_source, lora, renames or {}, single, find_factors if find_low_rank else None)
-        facts = facts or DeltaFacts()
         with room_beside(out) as room:
             folder = room / "delta"
             folder.mkdir()
             terms = BaseTerms(licence=_licence(facts.base_licence), terms=facts.base_terms)
-            index = write_payload(planner, target_source, folder / PAYLOAD_NAME, base=terms, progress=progress)
+            coded = sum(file.layout.size for file in target_source.files)
+            total = coded + sum(file.layout.size for file in base_source.files) + base_source.tensor_bytes
+            index = write_payload(
+                planner, target_source, folder / PAYLOAD_NAME, base=terms, progress=part_of(progress, 0, total)
+            )
             table = delta_table(
-                index, base_source, name=facts.base_name or base_source.title, repository=facts.base_repository
+                index,
+                base_source,
+                name=facts.base_name or base_source.title,
+                repository=facts.base_repository,
+                progress=part_of(progress, coded, total),
             )
             base_digests = tuple(fact.digest for fact in table.bases[0].files)
             manifest = Manifest.model_validate(
@@ -120,10 +136,12 @@ def make_delta(
                     "authors": facts.authors or (getpass.getuser(),),
                     "licence": Licences(weights=stricter_licence(facts.base_licence, facts.licence)),
                     "delta": table,
-                    "provenance": Provenance(base=base_digests),
+                    "provenance": Provenance(base=base_digests, data_unknown=None if card else _NO_CARD),
                 }
             )
             write_manifest(manifest, folder)
+            if card:
+                write_atomically(folder / CARD_NAME, card)
             return _finish(folder, out)
 
 
@@ -179,10 +197,20 @@ def flatten_deltas(
         only = list(built.iterdir())
         facts = DeltaFacts(
             last.name, last.version, last.summary, last.authors, licence, accepted.name, accepted.repository,
-            terms.licence, terms.terms,
+            terms.licence, terms.terms, ordered[-1].folder / CARD_NAME,
         )  # fmt: skip
         target = only[0] if source.is_file and len(only) == 1 else built
         return make_delta(paths, base, str(target), out, facts=facts, progress=progress)
+
+
+def _card(file: Path) -> bytes | None:
+    """A filled-in dataset card, if the file is there. Raises BadFileError that names what is missing in it."""
+    if not file.is_file():
+        return None
+    with storage_errors(f"Reading {file}"):
+        content = file.read_bytes()
+    load_card(content)
+    return content
 
 
 def inspect_delta(paths: Paths, delta: Path) -> tuple[DeltaReport, Verdict]:

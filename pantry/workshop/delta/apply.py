@@ -22,7 +22,7 @@ from pantry.workshop.delta._pipeline import in_order
 from pantry.workshop.delta.folder import DeltaFolder
 from pantry.workshop.delta.match import MatchedBase, match_base
 from pantry.workshop.delta.payload import Payload, Piece, ResultFile
-from pantry.workshop.delta.sources import CHUNK, THREADS, Progress, Source
+from pantry.workshop.delta.sources import CHUNK, THREADS, Progress, Source, part_of
 
 _AHEAD = THREADS + 1
 SPARE_SPACE = 64_000_000  # bytes left free on the disk
@@ -35,13 +35,53 @@ def apply_delta(base: Source, delta: DeltaFolder, out: Path, progress: Progress 
     interruption leaves is taken up again by the next call, tensor by tensor. Raises VerificationError for a wrong base
     (before any work) or a wrong result, BadFileError for a damaged delta, ConflictError when `out` is taken.
     """
-    final = _final_place(out, delta)
-    matched = match_base(base, delta.table, delta.payload.index)
-    with _stage(final, delta) as stage:
+    final = final_place(out, delta)
+    read = bytes_to_match(delta)
+    total = read + delta.payload.index.size
+    matched = match_base(base, delta.table, delta.payload.index, part_of(progress, 0, total))
+    with rebuilt(matched, delta, final.parent, part_of(progress, read, total)) as stage:
+        move_into_place(stage, final, delta)
+    return matched
+
+
+def bytes_to_match(delta: DeltaFolder) -> int:
+    """Bytes that are read to recognise its base by its files."""
+    return sum(fact.size for fact in delta.table.bases[0].files)
+
+
+@contextlib.contextmanager
+def rebuilt(matched: MatchedBase, delta: DeltaFolder, folder: Path, progress: Progress | None = None) -> Iterator[Path]:
+    """A folder below `folder` with the delta's files, whole and right, while the block runs; it may move them away.
+
+    What an interruption leaves, in the block too, is taken up again by the next call. Raises as `apply_delta`.
+    """
+    with _stage(folder, delta) as stage:
         _check_space(stage, delta)
         _build_all(Decoder(matched, delta.payload), delta.payload, stage, progress)
-        _move(stage, final, delta)
-    return matched
+        yield stage
+
+
+@contextlib.contextmanager
+def taken_up(delta: DeltaFolder, folder: Path) -> Iterator[Path]:
+    """What `rebuilt` would give, where `is_whole` found it whole."""
+    with _stage(folder, delta) as stage:
+        yield stage
+
+
+def is_whole(delta: DeltaFolder, folder: Path) -> bool:
+    """Whether an interrupted run left all files of this delta below `folder`, with the right digests."""
+    stage = _stage_of(folder, delta)
+    for result in delta.payload.index.files:
+        try:
+            file = os.open(stage / result.path, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError:
+            return False
+        with storage_errors(f"Reading {result.path}"), os.fdopen(file, "rb") as opened:
+            if os.fstat(file).st_size != result.size:
+                return False
+            if hashlib.file_digest(opened, "sha256").hexdigest() != result.digest:
+                return False
+    return True
 
 
 def _is_single(delta: DeltaFolder) -> bool:
@@ -49,7 +89,7 @@ def _is_single(delta: DeltaFolder) -> bool:
     return len(files) == 1 and "/" not in files[0].path
 
 
-def _final_place(out: Path, delta: DeltaFolder) -> Path:
+def final_place(out: Path, delta: DeltaFolder) -> Path:
     """Where the result will be. Raises ConflictError when something is there."""
     if _is_single(delta) and out.is_dir():
         out = out / delta.payload.index.files[0].path
@@ -60,11 +100,15 @@ def _final_place(out: Path, delta: DeltaFolder) -> Path:
     return out
 
 
+def _stage_of(folder: Path, delta: DeltaFolder) -> Path:
+    return folder / f"{TEMPORARY_PREFIX}delta-{delta.identity[:16]}"
+
+
 @contextlib.contextmanager
-def _stage(final: Path, delta: DeltaFolder) -> Iterator[Path]:
-    """The folder beside `final` where this very delta is built. An error empties it; an interruption leaves it."""
-    stage = final.parent / f"{TEMPORARY_PREFIX}delta-{delta.identity[:16]}"
-    with storage_errors(f"Writing {final.name}"):
+def _stage(folder: Path, delta: DeltaFolder) -> Iterator[Path]:
+    """The folder where this very delta is built. An error empties it; an interruption leaves it."""
+    stage = _stage_of(folder, delta)
+    with storage_errors(f"Rebuilding {delta.manifest.name}"):
         stage.mkdir(parents=True, exist_ok=True)
         lock = os.open(stage, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
@@ -73,7 +117,7 @@ def _stage(final: Path, delta: DeltaFolder) -> Iterator[Path]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise BusyError(f"{delta.manifest.name} is being rebuilt in {final.parent} right now.") from None
+                raise BusyError(f"{delta.manifest.name} is being rebuilt in {folder} right now.") from None
             try:
                 yield stage
             except Exception:
@@ -86,7 +130,7 @@ def _stage(final: Path, delta: DeltaFolder) -> Iterator[Path]:
 
 def _check_space(stage: Path, delta: DeltaFolder) -> None:
     there = sum(file.stat().st_size for file in stage.rglob("*") if file.is_file())
-    needed = sum(file.size for file in delta.payload.index.files) - there + SPARE_SPACE
+    needed = delta.payload.index.size - there + SPARE_SPACE
     disk = os.statvfs(stage)
     free = disk.f_bavail * disk.f_frsize
     if needed > free:
@@ -97,7 +141,7 @@ def _check_space(stage: Path, delta: DeltaFolder) -> None:
 
 
 def _build_all(decoder: Decoder, payload: Payload, stage: Path, progress: Progress | None) -> None:
-    total, before = sum(file.size for file in payload.index.files), 0
+    total, before = payload.index.size, 0
     with ThreadPoolExecutor(THREADS) as pool:
         try:
             for result, pieces in payload.placed():
@@ -166,7 +210,7 @@ def _work(work: partial[bytes]) -> bytes:
     return work()
 
 
-def _move(stage: Path, final: Path, delta: DeltaFolder) -> None:
+def move_into_place(stage: Path, final: Path, delta: DeltaFolder) -> None:
     """Put the finished files at their place in one step."""
     if _is_single(delta):
         built = stage / delta.payload.index.files[0].path

@@ -11,7 +11,7 @@ from pantry.flatpack.manifest import Delta, DeltaBase, FileFact, Manifest, dump_
 from pantry.flatpack.names import NameGuard
 from pantry.workshop.delta.layout import OpenFile
 from pantry.workshop.delta.payload import PAYLOAD_NAME, BaseBytes, BaseTensor, Index, Payload
-from pantry.workshop.delta.sources import Source
+from pantry.workshop.delta.sources import Progress, Source, part_of
 
 
 class DeltaFolder:
@@ -68,10 +68,18 @@ def _check_agreement(table: Delta, index: Index) -> None:
         )
 
 
-def delta_table(index: Index, base: Source, *, name: str, repository: str | None) -> Delta:
-    """The manifest's `delta` table: the base files that were used, by digest, and the result files."""
+def delta_table(
+    index: Index, base: Source, *, name: str, repository: str | None, progress: Progress | None = None
+) -> Delta:
+    """The manifest's `delta` table: the base files that were used, by digest, and the result files.
+
+    Reads the base twice, once for its files and once for its tensors; `progress` counts both.
+    """
     used = sorted(_used_files(index, base))
-    base.hash_files(used)
+    read = sum(base.by_path[path].layout.size for path in used)
+    total = read + base.tensor_bytes
+    base.hash_files(used, part_of(progress, 0, total))
+    base.hash_contents(part_of(progress, read, total))
     files = tuple(FileFact(path=p, digest=base.by_path[p].digest, size=base.by_path[p].layout.size) for p in used)
     results = tuple(FileFact(path=f.path, digest=Digest(f.digest), size=f.size) for f in index.files)
     contents = base.contents if base.tensors else None

@@ -49,8 +49,10 @@ class Layout:
             yield at, self.size, None
 
 
-def read_layout(path: Path) -> Layout:
+def read_layout(path: Path, name: str | None = None) -> Layout:
     """The layout of a file, by what its first bytes say; a file of no known format has no tensors.
+
+    `name` is how the file is called, where that is not its name on disk.
 
     Raises BadFileError when a safetensors or GGUF file is damaged, or when the path is no plain file, and
     StorageError when it cannot be read.
@@ -65,7 +67,7 @@ def read_layout(path: Path) -> Layout:
         from pantry.workshop.delta._gguf import read_gguf
 
         return read_gguf(path)
-    if path.suffix == ".safetensors":
+    if (name or path.name).endswith(".safetensors"):
         from pantry.workshop.delta._safetensors import read_safetensors
 
         return read_safetensors(path)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pantry.core.errors import VerificationError
 from pantry.flatpack.manifest import Delta, DeltaBase, FileFact
 from pantry.workshop.delta.payload import BaseBytes, Index
-from pantry.workshop.delta.sources import Progress, Source, SourceFile
+from pantry.workshop.delta.sources import Progress, Source, SourceFile, hash_all
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,8 @@ def _first_difference(
             return f"{fact.path!r} is missing"
         if files[fact.path].layout.size != fact.size:
             return f"{fact.path!r} has {files[fact.path].layout.size} bytes, {fact.size} expected"
-    done, total = 0, sum(fact.size for fact in wanted)
+    hash_all([files[fact.path] for fact in wanted], progress)
     for fact in wanted:
         if files[fact.path].digest != fact.digest:
             return f"{fact.path!r} has digest {files[fact.path].digest.short}…, {fact.digest.short}… expected"
-        done += fact.size
-        if progress:
-            progress(done, total)
     return None

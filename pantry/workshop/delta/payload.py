@@ -128,6 +128,11 @@ class Index(_Part):
     files: tuple[ResultFile, ...] = Field(min_length=1)
     base: BaseTerms = BaseTerms()
 
+    @property
+    def size(self) -> int:
+        """Bytes of the result."""
+        return sum(file.size for file in self.files)
+
 
 class PayloadWriter:
     """Appends coded blocks to an open file, and the index at the end."""

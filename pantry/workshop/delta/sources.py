@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,6 +25,11 @@ Progress = Callable[[int, int], None]
 """Told (bytes done, bytes in all) now and then."""
 
 
+def part_of(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """What reports on a part of the work: `before` bytes were done when it began, of `total` in all."""
+    return (lambda done, _: progress(before + done, total)) if progress else None
+
+
 @dataclass(frozen=True)
 class SourceFile:
     """One file: its path inside the source with forward slashes, and where its tensors lie."""
@@ -31,11 +37,20 @@ class SourceFile:
     path: str
     file: OpenFile
     layout: Layout
+    known: Digest | None = None
+    """The SHA-256 of the whole file, where it was checked before."""
 
     @cached_property
     def digest(self) -> Digest:
-        """The SHA-256 of the whole file, computed once."""
-        return Digest(_hash_range(self, 0, self.layout.size).hexdigest())
+        """The SHA-256 of the whole file, computed at most once."""
+        return self.hashed(lambda _: None)
+
+    def hashed(self, report: Callable[[int], None]) -> Digest:
+        """The digest; while it is computed, `report` is told of the bytes that were read."""
+        if "digest" not in self.__dict__:
+            found = self.known or Digest(_hash_range(self, 0, self.layout.size, report).hexdigest())
+            self.__dict__["digest"] = found
+        return self.digest
 
 
 @dataclass(frozen=True)
@@ -73,19 +88,28 @@ class Source:
             raise NotFoundError(f"There is no file or folder {root}.")
         is_file = not root.is_dir()
         called = title or root.absolute().name
-        found = [root] if is_file else sorted(_files_below(root))
+        if is_file:
+            return cls.gather(called, [(called, root, None)], is_file=True)
+        found = [(path.relative_to(root).as_posix(), path, None) for path in sorted(_files_below(root))]
         if not found:
             raise NotFoundError(f"The folder {root} holds no files.")
+        return cls.gather(called, found, is_file=False)
+
+    @classmethod
+    def gather(cls, title: str, named: Iterable[tuple[str, Path, Digest | None]], *, is_file: bool) -> Source:
+        """Open files that lie anywhere: (path inside the source, place on disk, digest where it was checked before).
+
+        Raises BadFileError when a model file is damaged, StorageError.
+        """
         with ExitStack() as opened:
             files = []
-            for path in found:
-                name = called if is_file else path.relative_to(root).as_posix()
-                layout = read_layout(path)
+            for name, path, digest in named:
+                layout = read_layout(path, name)
                 file = OpenFile(path)
                 opened.callback(file.close)
-                files.append(SourceFile(name, file, layout))
+                files.append(SourceFile(name, file, layout, digest))
             opened.pop_all()
-        return cls(called, tuple(files), is_file=is_file)
+        return cls(title, tuple(files), is_file=is_file)
 
     @cached_property
     def contents(self) -> Digest:
@@ -93,7 +117,14 @@ class Source:
 
         SHA-256 over one line of JSON per tensor, sorted by name: `["name","dtype",[shape],"sha256"]`.
         """
+        return self.hash_contents()
+
+    def hash_contents(self, progress: Progress | None = None) -> Digest:
+        """The digest `contents`, computed at most once; `progress` hears of the bytes of tensors."""
+        if "contents" in self.__dict__:
+            return self.contents
         names = sorted(self.tensors)
+        total, done = self.tensor_bytes, 0
         with ThreadPoolExecutor(THREADS) as pool:
             digests = pool.map(lambda name: hash_tensor(self.tensors[name]), names)
             whole = hashlib.sha256()
@@ -101,17 +132,20 @@ class Source:
                 tensor = self.tensors[name].tensor
                 line = json.dumps([name, tensor.dtype, tensor.shape, digest], separators=(",", ":"))
                 whole.update(f"{line}\n".encode())
-        return Digest(whole.hexdigest())
+                done += tensor.length
+                if progress:
+                    progress(done, total)
+        self.__dict__["contents"] = found = Digest(whole.hexdigest())
+        return found
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(located.tensor.length for located in self.tensors.values())
 
     def hash_files(self, paths: list[str], progress: Progress | None = None) -> None:
         """Compute the digests of these files, by two threads."""
-        files = [self.by_path[path] for path in paths]
-        total, done = sum(file.layout.size for file in files), 0
-        with ThreadPoolExecutor(THREADS) as pool:
-            for file, _ in zip(files, pool.map(lambda file: file.digest, files), strict=True):
-                done += file.layout.size
-                if progress:
-                    progress(done, total)
+        hash_all([self.by_path[path] for path in paths], progress)
 
     def close(self) -> None:
         """Close all files."""
@@ -131,10 +165,30 @@ def hash_tensor(located: Located) -> str:
     return _hash_range(located.file, tensor.start, tensor.length).hexdigest()
 
 
-def _hash_range(file: SourceFile, start: int, length: int) -> hashlib._Hash:
+def hash_all(files: Sequence[SourceFile], progress: Progress | None = None) -> None:
+    """Compute the digests of these files, by two threads; `progress` hears of the bytes as they are read."""
+    total, done, lock = sum(file.layout.size for file in files), 0, threading.Lock()
+
+    def report(count: int) -> None:
+        nonlocal done
+        with lock:
+            done += count
+            if progress:
+                progress(done, total)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for _ in pool.map(lambda file: file.hashed(report), files):
+            pass
+
+
+def _hash_range(
+    file: SourceFile, start: int, length: int, report: Callable[[int], None] = lambda _: None
+) -> hashlib._Hash:
     hasher = hashlib.sha256()
     for at in range(start, start + length, CHUNK):
-        hasher.update(file.file.read(at, min(CHUNK, start + length - at)))
+        data = file.file.read(at, min(CHUNK, start + length - at))
+        hasher.update(data)
+        report(len(data))
     return hasher
 
 
