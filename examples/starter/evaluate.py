@@ -171,7 +171,7 @@ def measure(folder: Path, gguf: Path, seed: int, per_family: int, note: str) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("build/starter"))
-    parser.add_argument("--gguf", type=Path, default=Path("pantry/starter/starter.gguf"))
+    parser.add_argument("--gguf", type=Path, default=Path("build/starter/starter.gguf"))
     parser.add_argument("--card", type=Path, default=Path("pantry/starter/CARD.md"))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--per-family", type=int, default=60)

@@ -152,7 +152,7 @@ def stored_weights(model: Llama, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("build/starter"))
-    parser.add_argument("--out", type=Path, default=Path("pantry/starter/starter.gguf"))
+    parser.add_argument("--out", type=Path, default=Path("build/starter/starter.gguf"))
     options = parser.parse_args()
     model, state = load(options.folder / "model.pt")
     digest = export(model, Tokenizer.from_file(str(options.folder / "tokenizer.json")), options.out)

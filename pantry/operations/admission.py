@@ -20,19 +20,25 @@ _SIGNATURES: dict[SignatureOutcome, SignatureState] = {
 }
 
 
+_ARRIVED = {"downloads": "allow", "max_download": None}
+"""Rules about downloads, which nothing that is on this machine already can break."""
 _LATER = {"required_use": (), "accepted_licences": (), "accepted_families": ()}
 """Rules that cannot be judged before a file whose licence nobody told has come; they are judged then."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is known of the thing. `size` is the bytes to download; `licence` the expression for weights or data."""
+    """What is known of the thing. `size` is the bytes to download; `licence` the expression for weights or data.
+
+    `arrived`: its file is on this machine.
+    """
 
     name: str
     licence: str | None
     family: str | None = None
     size: int | None = None
     signature: SignatureOutcome | None = None
+    arrived: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,8 @@ def admit(paths: Paths, candidate: Candidate) -> Admission:
         policy = load_policy(paths, catalogue)
         if candidate.licence is None and candidate.signature is None:
             policy = policy.model_copy(update=_LATER)
+        if candidate.arrived:
+            policy = policy.model_copy(update=_ARRIVED)
         chain = (Link("weights", candidate.licence, candidate.licence),) if candidate.licence else ()
         subject = Subject(
             name=candidate.name,

@@ -123,7 +123,7 @@ def _engines(paths: Paths, settings: Settings, *, measure: bool) -> Iterator[Fin
         yield _measured(paths, settings, name) if measure else Finding(f"engine {name}", "usable; speed not measured")
     if usable and measure:
         with Store.open(paths) as store:
-            chosen = choose_engine(find_model(store, STARTER), settings, store.database)
+            chosen = choose_engine(find_model(paths, store, STARTER), settings, store.database)
         why = "the faster one here" if len(usable) > 1 and settings.engine == "auto" else "as set or the only one"
         yield Finding("engine used", f"{chosen} ({why})")
 
@@ -141,7 +141,7 @@ def _measure(paths: Paths, settings: Settings, engine: str) -> EngineSpeed:
     """Measure an engine with the starter model and store the result, which choosing an engine uses."""
     make_private(paths.run)
     with Store.open(paths) as store:
-        model = find_model(store, STARTER)
+        model = find_model(paths, store, STARTER)
         file = ModelFile(model.name, store.verified_file(model), model.format)
         speed = asyncio.run(measure_engine(engine, file, load_options(model, settings), settings, paths))
         details = json.dumps({"prompt": speed.prompt, "model": str(model.digest), "machine": platform.machine()})

@@ -63,6 +63,7 @@ def install_flatpack(
             licence_of(manifest),
             manifest.model.family if manifest.model else None,
             signature=verdict.state,
+            arrived=True,
         )
         say("licence", admit(paths, candidate).licence)
         fetcher = Fetcher(paths.partial)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 from pantry.client.connection import ServiceConnection
-from pantry.core.errors import BadFileError, ModelNotFoundError, ServiceUnavailableError, UsageError
+from pantry.core.errors import BadFileError, ServiceUnavailableError, UsageError
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.core.units import printable
@@ -93,26 +92,16 @@ def _echo_facts(file: Path) -> dict[str, Any]:
     return {"architecture": "echo", "context": context, "chat": True}
 
 
-def find_model(store: Store, name: ModelName) -> InstalledModel:
+def find_model(paths: Paths, store: Store, name: ModelName) -> InstalledModel:
     """The installed model called `name`; the starter model is installed on the way when it is not there yet.
 
-    Raises ModelNotFoundError with the nearest name.
+    Raises ModelNotFoundError with the nearest name, and for the starter what `install_starter` raises. Blocking.
     """
-    try:
-        return store.get(name)
-    except ModelNotFoundError:
-        if name != STARTER:
-            raise
-        return install_starter(store)
+    if name == STARTER and store.find(name) is None:
+        from pantry.operations.starter import install_starter
 
-
-def install_starter(store: Store) -> InstalledModel:
-    """Put the packaged starter model into the store. Raises ModelNotFoundError when the package has none."""
-    packaged = files("pantry") / "starter" / "starter.gguf"
-    with as_file(packaged) as file:
-        if not file.exists():
-            raise ModelNotFoundError("This installation of Pantry has no starter model.", hint="Reinstall Pantry.")
-        return add_model(store, file, STARTER, source="shipped with Pantry")
+        return install_starter(paths)
+    return store.get(name)
 
 
 def installed_models(paths: Paths) -> list[InstalledModel]:
@@ -124,13 +113,13 @@ def installed_models(paths: Paths) -> list[InstalledModel]:
 def installed_model(paths: Paths, name: str) -> InstalledModel:
     """The model of that name. Raises ModelNotFoundError with the nearest name."""
     with Store.open(paths) as store:
-        return find_model(store, ModelName.parse(name))
+        return find_model(paths, store, ModelName.parse(name))
 
 
 def model_path(paths: Paths, name: str) -> Path:
     """The path of a model's file, its digest checked. Raises ModelNotFoundError or VerificationError."""
     with Store.open(paths) as store:
-        return store.verified_file(find_model(store, ModelName.parse(name)))
+        return store.verified_file(find_model(paths, store, ModelName.parse(name)))
 
 
 def remove_model(paths: Paths, name: str) -> int:

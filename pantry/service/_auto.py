@@ -16,7 +16,7 @@ CHOICE = web.RequestKey("choice", Choice)
 """Where a request keeps the choice that was made for it."""
 
 
-def model_for(request: web.Request, name: str, given: Needs | None) -> InstalledModel:
+async def model_for(request: web.Request, name: str, given: Needs | None) -> InstalledModel:
     """The model that a request names, or the one chosen for `auto`, `auto:tag,key>=n` and the `pantry` object.
 
     Raises ModelNotFoundError that says what excluded how many.
@@ -24,11 +24,11 @@ def model_for(request: web.Request, name: str, given: Needs | None) -> Installed
     desk = request.app[DESK]
     head, _, short = name.partition(":")
     if parse_auto(head, desk.selector().vocabulary) is None:
-        return request.app[GATEWAY].model(name)
+        return await request.app[GATEWAY].model(name)
     asked = given or Needs()
     needs = (*asked.needs, *(part for part in short.split(",") if part.strip()))
     wish = Wish(needs=needs, prefer=tuple(asked.prefer), mode=parse_mode(asked.fallback_mode))
-    choice, model = desk.choose(caller_of(request), wish)
+    choice, model = await desk.choose(caller_of(request), wish)
     if model is None:
         raise ModelNotFoundError(
             f"{choice.model} would do, but it is not installed.", hint=f"pantry pull {choice.model}"

@@ -27,14 +27,14 @@ async def call_llm(desk: Desk, caller: Caller, given: Parameters) -> Stream:
     """Ask a model. With `prompt` or `messages` it answers; without it says which model it would be, and why."""
     desk.gateway.permit(caller, Action.GENERATE)
     wish = parse_wish(given)
-    choice, model = desk.choose(caller, wish)
+    choice, model = await desk.choose(caller, wish)
     messages = _messages(given)
     if not messages:
         yield choice.to_json()
         return
     if model is None:
         await _ask_for_download(desk, caller, choice)
-        model = desk.gateway.model(choice.model)
+        model = await desk.gateway.model(choice.model)
     stream, raw = given.flag("stream"), given.flag("raw")
     if wish.mode == "none":
         _refuse_silent_load(desk, caller, model)
@@ -48,16 +48,17 @@ async def call_llm(desk: Desk, caller: Caller, given: Parameters) -> Stream:
 
 
 @function("preferred_model", "fallback_mode", "model_requirements", "prefer")
-def choose(desk: Desk, caller: Caller, given: Parameters) -> Value:
+async def choose(desk: Desk, caller: Caller, given: Parameters) -> Value:
     """Which model a call_llm with these parameters would use, and why."""
     desk.gateway.permit(caller, Action.GENERATE)
-    return desk.choose(caller, parse_wish(given))[0].to_json()
+    choice, _ = await desk.choose(caller, parse_wish(given))
+    return choice.to_json()
 
 
 @function()
-def list_models(desk: Desk, caller: Caller, given: Parameters) -> Value:
+async def list_models(desk: Desk, caller: Caller, given: Parameters) -> Value:
     """The installed models that the caller may see."""
-    return {"models": [model_object(desk, model) for model in desk.visible(caller)]}
+    return {"models": [model_object(desk, model) for model in await desk.visible(caller)]}
 
 
 @function("model")

@@ -14,11 +14,11 @@ from pantry.store.sessions import Session
 
 
 @function("preferred_model", "fallback_mode", "model_requirements", "prefer", "system", *SAMPLING)
-def create_session(desk: Desk, caller: Caller, given: Parameters) -> Value:
+async def create_session(desk: Desk, caller: Caller, given: Parameters) -> Value:
     """Start a conversation that the service keeps, with a model chosen as in call_llm."""
     desk.gateway.permit(caller, Action.GENERATE)
-    choice, found = desk.choose(caller, parse_wish(given))
-    model = found or desk.gateway.model(choice.model)
+    choice, found = await desk.choose(caller, parse_wish(given))
+    model = found or await desk.gateway.model(choice.model)
     system = given.optional_text("system", LONGEST_PROMPT)
     session = desk.create_session(caller, model, given.others(SAMPLING), system)
     return session_object(session) | {"choice": choice.to_json()}
@@ -29,7 +29,7 @@ async def call_session(desk: Desk, caller: Caller, given: Parameters) -> Stream:
     """Say something in a session; the answer and the history are kept."""
     prompt = given.text("prompt", LONGEST_PROMPT)
     session, stream, written = given.text("session"), given.flag("stream"), Written()
-    model = desk.gateway.model(str(desk.sessions.get(caller.app, session).model))
+    model = await desk.gateway.model(str(desk.sessions.get(caller.app, session).model))
     pieces = desk.say(caller, session, prompt, given.others(SAMPLING), written)
     async with contextlib.aclosing(pieces):
         async for text in pieces:

@@ -38,7 +38,7 @@ async def load(request: web.Request) -> web.Response:
     """Load a model, `{"model": NAME, "pin": true}` for good."""
     gateway = request.app[GATEWAY]
     name, body = await _named(request, gateway)
-    entry = await gateway.pool.load(gateway.model(str(name)), pin=bool(body.get("pin")))
+    entry = await gateway.pool.load(await gateway.model(str(name)), pin=bool(body.get("pin")))
     return web.json_response(loaded_object(gateway, entry))
 
 

@@ -19,7 +19,7 @@ from aiohttp import web
 from pantry.core.errors import ConflictError, ForbiddenError, ModelNotFoundError, PantryError, UsageError, did_you_mean
 from pantry.core.refs import ModelName
 from pantry.operations.apps import Registrar
-from pantry.operations.models import STARTER, find_model
+from pantry.operations.models import STARTER
 from pantry.operations.requests import start_job
 from pantry.operations.sessions import Message, SessionBook
 from pantry.permissions import Action, Caller, decide
@@ -85,17 +85,17 @@ class Desk:
 
     # Models
 
-    def visible(self, caller: Caller) -> list[InstalledModel]:
+    async def visible(self, caller: Caller) -> list[InstalledModel]:
         """The installed models that the caller may see. Raises ForbiddenError when it may see none at all."""
         self.gateway.permit(caller, Action.VIEW)
         now = time.time()
         found = self.gateway.store.list()
         if STARTER not in {model.name for model in found}:
-            with contextlib.suppress(ModelNotFoundError):
-                found.append(find_model(self.gateway.store, STARTER))
+            with contextlib.suppress(PantryError):  # a policy may not want it; the others are there all the same
+                found.append(await self.gateway.model(str(STARTER)))
         return [model for model in found if decide(caller, Action.VIEW, model.name, now=now).allowed]
 
-    def choose(self, caller: Caller, wish: Wish) -> tuple[Choice, InstalledModel | None]:
+    async def choose(self, caller: Caller, wish: Wish) -> tuple[Choice, InstalledModel | None]:
         """The model that meets a wish, and why; None where it is not installed.
 
         Apps choose among the models they may use. Raises ModelNotFoundError that says what excluded how many.
@@ -105,7 +105,7 @@ class Desk:
         gateway, selector, now = self.gateway, self.selector(), time.time()
         if wish.model is not None:
             with contextlib.suppress(ModelNotFoundError):
-                gateway.model(wish.model)
+                await gateway.model(wish.model)
         model = str(ModelName.parse(wish.model)) if wish.model is not None else None
         needs = parse_needs(",".join(wish.needs), selector.vocabulary)
         request = Request(needs, parse_preferences(list(wish.prefer), selector.vocabulary), wish.mode, model)
@@ -128,7 +128,7 @@ class Desk:
 
     async def load(self, caller: Caller, name: str) -> AppRequest | None:
         """Load a model; None when that is done, else the request that waits for the user."""
-        model = self.gateway.model(name)
+        model = await self.gateway.model(name)
         request = self.gateway.permit_or_ask(caller, "load", model.name, {"model": str(model.name)})
         if request is None and model.format != REMOTE:
             await self.gateway.pool.load(model)
@@ -136,7 +136,7 @@ class Desk:
 
     async def unload(self, caller: Caller, name: str) -> AppRequest | None:
         """Unload a model; None when that is done, else the request that waits for the user."""
-        model = self.gateway.model(name)
+        model = await self.gateway.model(name)
         request = self.gateway.permit_or_ask(caller, "unload", model.name, {"model": str(model.name)})
         if request is None:
             await self.gateway.pool.unload(model.name)
@@ -156,7 +156,7 @@ class Desk:
         model = ModelName.parse(name)
         details = {"model": str(model), **({"url": url} if url else {}), **({"entry": dict(entry)} if entry else {})}
         request = self.gateway.permit_or_ask(caller, "download", model, details)
-        if request is None and self._is_installed(model):
+        if request is None and await self._is_installed(model):
             return None
         if request is None and caller.kind == "owner":
             await download(self.gateway, str(model), url, lambda done, total: None)
@@ -165,7 +165,7 @@ class Desk:
 
     async def bare_model(self, caller: Caller, name: str) -> tuple[InstalledModel, Path]:
         """The verified file of a model, which nobody may write to, for a program that runs it itself."""
-        model = self.gateway.model(name)
+        model = await self.gateway.model(name)
         self.gateway.permit(caller, Action.BARE_MODEL, model.name)
 
         def verified() -> Path:
@@ -174,9 +174,9 @@ class Desk:
 
         return model, await asyncio.to_thread(verified)
 
-    def _is_installed(self, name: ModelName) -> bool:
+    async def _is_installed(self, name: ModelName) -> bool:
         with contextlib.suppress(ModelNotFoundError):
-            self.gateway.model(str(name))
+            await self.gateway.model(str(name))
             return True
         return False
 
@@ -246,7 +246,7 @@ class Desk:
         session = self.sessions.get(caller.app, id)
         if session.id in self._talking:
             raise ConflictError("This session is answering already.", hint="Wait, or use interrupt_session.")
-        model = self.gateway.model(str(session.model))
+        model = await self.gateway.model(str(session.model))
         history = [*self.sessions.messages(session), {"role": "user", "content": prompt}]
         given = {**session.parameters, **checked_sampling(parameters)}
         pieces: asyncio.Queue[str | PantryError | None] = asyncio.Queue(QUEUE)

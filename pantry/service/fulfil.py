@@ -74,7 +74,7 @@ class Fulfiller:
     async def _done(self, request: AppRequest) -> str:
         gateway, name = self._gateway, str(request.details.get("model", ""))
         if request.kind == "load":
-            await gateway.pool.load(gateway.model(name))
+            await gateway.pool.load(await gateway.model(name))
             return "loaded"
         if request.kind == "unload":
             return "unloaded" if await gateway.pool.unload(ModelName.parse(name)) else "was not loaded"

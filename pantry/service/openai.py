@@ -26,7 +26,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     gateway = request.app[GATEWAY]
     wish = parse_request(ChatRequest, await read_json(request, gateway.settings))
     answer = Answer(wish.wanted())
-    model = model_for(request, wish.model, wish.pantry)
+    model = await model_for(request, wish.model, wish.pantry)
     if not model.facts.get("chat", True):
         raise UsageError(
             f"{model.name} has no chat template: it continues text and holds no conversation.",
@@ -41,7 +41,7 @@ async def completions(request: web.Request) -> web.StreamResponse:
     gateway = request.app[GATEWAY]
     wish = parse_request(CompletionRequest, await read_json(request, gateway.settings))
     answer = Answer(wish.wanted())
-    model = model_for(request, wish.model, wish.pantry)
+    model = await model_for(request, wish.model, wish.pantry)
     return await gateway.answer(request, model, "/v1/completions", wish.for_engine(), answer)
 
 
@@ -63,7 +63,7 @@ async def models(request: web.Request) -> web.Response:
 async def model(request: web.Request) -> web.Response:
     """One model."""
     gateway = request.app[GATEWAY]
-    found = gateway.model(request.match_info["name"])
+    found = await gateway.model(request.match_info["name"])
     gateway.permit(caller_of(request), Action.VIEW, found.name)
     return web.json_response(model_object(found))
 

@@ -1,1 +1,11 @@
-"""The starter model as package data: `starter.gguf`, made by `examples/starter`, and its card, `CARD.md`."""
+"""The starter model as package data: a flatpack signed by `examples/starter`, its signer's public key, and its card."""
+
+from __future__ import annotations
+
+FLATPACK = "starter.fpk"
+SIGNER = "signer.pem"
+CARD = "CARD.md"
+NAME = "pantry/starter"
+"""The name inside the flatpack, and the only one that the signer's key is trusted for."""
+MODEL = "starter.gguf"
+"""The file inside the flatpack that an engine loads."""

@@ -91,12 +91,17 @@ class Store:
 
     def get(self, name: ModelName) -> InstalledModel:
         """The model of that name. Raises ModelNotFoundError with the nearest name."""
-        row = self.database.row(f"{_COLUMNS} WHERE name = ? AND tag = ?", (name.name, name.tag))
-        if row is None:
+        found = self.find(name)
+        if found is None:
             known = [str(model.name) for model in self.list()]
             listed = f"Installed: {', '.join(known[:5])}." if known else "No model is installed yet."
             raise ModelNotFoundError(f"There is no model {str(name)!r}.", hint=did_you_mean(str(name), known, listed))
-        return _model(row)
+        return found
+
+    def find(self, name: ModelName) -> InstalledModel | None:
+        """The model of that name, or None."""
+        row = self.database.row(f"{_COLUMNS} WHERE name = ? AND tag = ?", (name.name, name.tag))
+        return _model(row) if row else None
 
     def list(self) -> list[InstalledModel]:
         """All installed models by name."""

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,9 @@ from pantry.core.settings import Settings
 from pantry.engines.adapter import ENGINES, LoadOptions, ModelFile
 from pantry.engines.adapters.llama_cpp import REQUIRED_X86_FEATURES, missing_features
 from pantry.engines.worker import Worker
+from tests.starter_model import starter_gguf
 
 OPTIONS = LoadOptions(context=512, parallel=2, threads=1, prompt_cache=0)
-STARTER = Path(str(files("pantry") / "starter" / "starter.gguf"))
 needs_model = pytest.mark.slow
 
 
@@ -41,7 +40,7 @@ def model_for(engine: str, folder: Path, **echo: Any) -> ModelFile:
         file = folder / "model.echo"
         file.write_text(json.dumps(echo))
         return ModelFile(ModelName("contract"), file, "echo")
-    return ModelFile(ModelName("contract"), STARTER, "gguf")
+    return ModelFile(ModelName("contract"), starter_gguf(), "gguf")
 
 
 @asynccontextmanager

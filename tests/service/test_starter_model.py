@@ -181,7 +181,7 @@ def test_file_damaged_after_it_was_added_is_refused_at_load(tmp_path: Any) -> No
     with starting(Service(tmp_path / "home")) as service:
         chat(service, max_tokens=2)
         service.ask("POST", "/admin/unload", {"model": "starter"})
-        (blob,) = [path for path in service.paths.blobs.rglob("*") if path.is_file()]
+        blob = max((path for path in service.paths.blobs.rglob("*") if path.is_file()), key=lambda p: p.stat().st_size)
         blob.chmod(0o644)
         with blob.open("r+b") as file:
             file.truncate(blob.stat().st_size // 2)

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
 import gguf
 import pytest
@@ -15,18 +14,17 @@ from examples.starter.corpus.turn import Turn
 from examples.starter.engine import Engine
 from examples.starter.generate import held_out_turns
 from examples.starter.scoring import is_right
-
-FOLDER = Path(__file__).parents[2] / "pantry" / "starter"
-MODEL = FOLDER / "starter.gguf"
+from pantry.starter import FLATPACK
+from tests.starter_model import FOLDER, starter_gguf
 
 
 def test_card_names_the_file_that_ships() -> None:
-    assert hashlib.sha256(MODEL.read_bytes()).hexdigest() in (FOLDER / "CARD.md").read_text(encoding="utf-8")
+    assert hashlib.sha256(starter_gguf().read_bytes()).hexdigest() in (FOLDER / "CARD.md").read_text(encoding="utf-8")
 
 
 def test_file_is_small_and_says_what_it_is() -> None:
-    assert MODEL.stat().st_size <= 16_000_000
-    fields = gguf.GGUFReader(MODEL).fields
+    assert (FOLDER / FLATPACK).stat().st_size <= 16_000_000
+    fields = gguf.GGUFReader(starter_gguf()).fields
     assert fields["general.architecture"].contents() == "llama"
     assert fields["general.license"].contents() == "CC0-1.0"
     assert fields["llama.context_length"].contents() >= 512
@@ -35,7 +33,7 @@ def test_file_is_small_and_says_what_it_is() -> None:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    with Engine(MODEL) as engine:
+    with Engine(starter_gguf()) as engine:
         yield engine
 
 
