@@ -40,11 +40,13 @@ def train(
     from pantry.cli._output import note, print_json
     from pantry.core.errors import UsageError
     from pantry.core.paths import find_paths
+    from pantry.core.settings import load_settings
     from pantry.operations.train import TrainingChoices, check_recipe, plan_training, train_recipe
 
     if resume and fresh:
         raise UsageError("--resume goes on and --fresh begins anew; give one of them.")
-    choices = TrainingChoices(minutes, tokens, preset, device, threads)
+    paths = find_paths()
+    choices = TrainingChoices(minutes, tokens, preset, device, threads, offline=load_settings(paths).offline)
     if dry_run:
         _print_settings(check_recipe(folder, choices).settings.model_dump(), as_json)
         return
@@ -52,9 +54,7 @@ def train(
         _print_plan(plan_training(folder, choices, out), as_json)
         return
     with _watching() as watcher:
-        done = train_recipe(
-            find_paths(), folder, choices, watcher, out=out, resume=resume, fresh=fresh, install=install
-        )
+        done = train_recipe(paths, folder, choices, watcher, out=out, resume=resume, fresh=fresh, install=install)
     if as_json:
         print_json(_as_object(done))
         return

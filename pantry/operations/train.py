@@ -28,6 +28,7 @@ class TrainingChoices:
     preset: str | None = None
     device: str = "auto"
     threads: int | None = None
+    offline: bool = False
 
     def overrides(self) -> dict[str, Any]:
         """Settings of the recipe that the choices replace; naming one budget drops the recipe's other."""
@@ -65,7 +66,8 @@ def plan_training(folder: Path, choices: TrainingChoices, out: Path | None = Non
 
     _use_threads(choices.threads)
     device = choose_device(choices.device)
-    return make_plan(recipe.settings, prepare(recipe, Places.beside(folder, out).room), device)
+    data = prepare(recipe, Places.beside(folder, out).room, offline=choices.offline)
+    return make_plan(recipe.settings, data, device)
 
 
 def train_recipe(
@@ -92,7 +94,9 @@ def train_recipe(
 
     _use_threads(choices.threads)
     device = choose_device(choices.device)
-    trained = train(recipe, Places.beside(folder, out), watcher, device=device, resume=resume, fresh=fresh)
+    trained = train(
+        recipe, Places.beside(folder, out), watcher, device=device, resume=resume, fresh=fresh, offline=choices.offline
+    )
     if not install:
         return Training(trained, None)
     try:

@@ -22,6 +22,7 @@ from pantry.flatpack.manifest import CARD_NAME, Licences, Manifest, ModelFacts, 
 from pantry.workshop.training.export_gguf import About, export_gguf
 from pantry.workshop.training.export_huggingface import export_huggingface
 from pantry.workshop.training.export_onnx import export_onnx, onnx_is_there
+from pantry.workshop.training.hub_card import card_of
 from pantry.workshop.training.loop import Trainer
 from pantry.workshop.training.metrics import draw_losses, read_metrics
 from pantry.workshop.training.recipe import RecipeFolder
@@ -135,7 +136,7 @@ def _card(recipe: RecipeFolder, trainer: Trainer) -> Card:
     """The recipe's own card; what it leaves open and is known from the data is filled in."""
     data = trainer.data
     written = _own_card(recipe.folder / CARD_NAME)
-    suffixes = sorted({Path(name).suffix.lstrip(".") or "plain text" for name, _, _ in data.files})
+    suffixes = sorted({Path(name).suffix.lstrip(".") or "plain text" for name, _, _ in data.files}) or ["dataset"]
     content = "messages" if data.chat else recipe.settings.text_field
     known = Card(
         name=recipe.name,
@@ -150,7 +151,14 @@ def _card(recipe: RecipeFolder, trainer: Trainer) -> Card:
         sample=({content: _sample(trainer)},),
         usage=(f"Train with: pantry train (about {len(data.train):,} tokens of the tokenizer in this flatpack).",),
     )
-    return replace(known, **{name: value for name, value in vars(written).items() if value})
+    if data.dataset:
+        known = _over(known, card_of(data.dataset))
+    return _over(known, written)
+
+
+def _over(card: Card, better: Card) -> Card:
+    """`card` with what `better` says."""
+    return replace(card, **{name: value for name, value in vars(better).items() if value})
 
 
 def _own_card(file: Path) -> Card:

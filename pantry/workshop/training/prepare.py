@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pantry.core.files import staged_file, storage_errors, write_atomically
 from pantry.workshop.training import tokenizer as tok
 from pantry.workshop.training.cleaning import Cleaned, clean
 from pantry.workshop.training.documents import Document, Turn, is_conversation
+from pantry.workshop.training.hub_dataset import PinnedDataset, pin_dataset, read_dataset
 from pantry.workshop.training.recipe import RecipeFolder, TrainingRecipe
 from pantry.workshop.training.sources import data_digest, find_files, read_documents
 from pantry.workshop.training.tokens import TokenFile, write_tokens
@@ -25,7 +27,7 @@ FEW_DOCUMENTS = 20
 """With fewer, the end of each text is held out instead of whole documents."""
 _SETTINGS = (
     "tokenizer", "vocab", "validation", "text_field", "deduplicate", "near_duplicates", "near_threshold", "scrub",
-    "languages", "min_characters", "max_characters",
+    "languages", "dataset", "dataset_config", "dataset_split", "min_characters", "max_characters",
 )  # fmt: skip
 """What decides about the token files."""
 _FORMAT = 1
@@ -44,32 +46,39 @@ class Prepared:
     files: tuple[tuple[str, str, int], ...]
     """Name, digest and size of every file read."""
     cleaned: Cleaned
+    dataset: PinnedDataset | None = None
 
     @property
     def vocab(self) -> int:
         return self.tokenizer.get_vocab_size()
 
 
-def prepare(recipe: RecipeFolder, room: Path) -> Prepared:
+def prepare(recipe: RecipeFolder, room: Path, *, offline: bool = False, renew: bool = False) -> Prepared:
     """Read, clean and encode the recipe's data into `room`; what is there from the same data and settings is used.
 
-    Raises NotFoundError and BadFileError for faults in the data, StorageError when the disk is full.
+    `offline` looks up no dataset on the hub, `renew` looks it up again. Raises NotFoundError and BadFileError for
+    faults in the data, DownloadError for a dataset that cannot be fetched, StorageError when the disk is full.
     """
-    files = find_files(recipe.folder, recipe.data)
-    digest = data_digest(files)
+    settings = recipe.settings
+    dataset = pin_dataset(recipe, room, offline=offline, renew=renew)
+    files = find_files(recipe.folder, recipe.data, required=dataset is None)
+    digest = data_digest(files, dataset.line if dataset else "")
     key = {"format": _FORMAT, "data": digest, **{name: getattr(recipe.settings, name) for name in _SETTINGS}}
     index = room / "data.json"
     facts = _read_index(index, key)
     if facts is None:
         index.unlink(missing_ok=True)
-        facts = {"key": key, **_build(read_documents(files, recipe.settings.text_field), recipe.settings, room)}
+        documents = read_documents(files, settings.text_field)
+        if dataset:
+            documents = chain(documents, read_dataset(dataset, recipe.folder, room, settings.text_field))
+        facts = {"key": key, **_build(documents, settings, room)}
         write_atomically(index, json.dumps(facts, indent=1).encode())
     tokenizer = tok.load_tokenizer(str(room / "tokenizer.json"))
     vocab = tokenizer.get_vocab_size()
     prepared = Prepared(
         tokenizer, TokenFile.open(room / "train.tokens", vocab), TokenFile.open(room / "validation.tokens", vocab),
         facts["validation_bytes"], facts["chat"], digest, tuple((f.name, f.digest, f.size) for f in files),
-        _cleaned(facts["cleaned"]),
+        _cleaned(facts["cleaned"]), dataset,
     )  # fmt: skip
     _check_enough(prepared, recipe.settings)
     return prepared

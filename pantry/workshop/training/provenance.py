@@ -12,6 +12,8 @@ import psutil
 import torch
 
 from pantry import __version__
+from pantry.workshop.training.hub_card import licence_of
+from pantry.workshop.training.hub_dataset import PinnedDataset
 from pantry.workshop.training.loop import HeldOut, Trainer
 from pantry.workshop.training.recipe import RecipeFolder
 
@@ -56,6 +58,7 @@ def describe(
         "data": {
             "digest": data.data_digest,
             "files": [{"path": name, "digest": digest, "size": size} for name, digest, size in data.files],
+            **_dataset(data.dataset),
             "documents": data.cleaned.documents,
             "kept": data.cleaned.kept,
             "removed": dict(data.cleaned.removed),
@@ -87,6 +90,17 @@ def describe(
         "held_out_bits_per_byte": held_out.bits_per_byte,
         "samples": samples,
     }
+
+
+def _dataset(dataset: PinnedDataset | None) -> dict[str, Any]:
+    if dataset is None:
+        return {}
+    return {
+        "dataset": {
+            "id": dataset.id, "config": dataset.config, "split": dataset.split, "revision": dataset.revision,
+            "licence": licence_of(dataset),
+        }
+    }  # fmt: skip
 
 
 def _processor() -> str:

@@ -73,6 +73,10 @@ class TrainingRecipe(BaseModel):
     gguf: Literal["f32", "f16", "q8_0"] = Field("f32", description="type of the matrices in the GGUF file")
     onnx: bool = Field(True, description="also write ONNX, where the extra `onnx` is installed")
 
+    dataset: str = Field("", description="a Hugging Face dataset, owner/name, or ./folder of the recipe")
+    dataset_config: str = ""
+    dataset_split: str = Field("train", min_length=1)
+    dataset_revision: str = Field("", description="branch, tag or commit; the commit is kept")
     text_field: str = Field("text", min_length=1)
     deduplicate: bool = True
     near_duplicates: bool = Field(False, description="also leave out documents that nearly repeat an earlier one")
@@ -145,6 +149,8 @@ class TrainingRecipe(BaseModel):
     def differences(self, saved: dict[str, Any]) -> list[str]:
         """What differs from the settings of a checkpoint, as `name: before -> now`; budget and pace do not count."""
         mine = self.model_dump()
+        added = {name: field.default for name, field in type(self).model_fields.items() if not field.is_required()}
+        saved = {**added, **saved}  # a checkpoint from before a setting was added
         free = {*BUDGET, *PACE}
         names = [name for name in {**mine, **saved} if name not in free and mine.get(name) != saved.get(name)]
         return [f"{name}: {saved.get(name)!r} -> {mine.get(name)!r}" for name in names]

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from pantry.core.errors import ConflictError, NotFoundError, TrainingError
 from pantry.core.units import format_duration
 from pantry.workshop.training.checkpoint import load_checkpoint
+from pantry.workshop.training.hub_card import with_licence
 from pantry.workshop.training.loop import HeldOut, Progress, Trainer
 from pantry.workshop.training.metrics import Metrics
 from pantry.workshop.training.package import Package, check_free, write_package
@@ -72,6 +73,7 @@ def train(
     device: str = "cpu",
     resume: bool = False,
     fresh: bool = False,
+    offline: bool = False,
 ) -> Trained:
     """Train and write the flatpack folder. Ctrl-C saves a checkpoint and then raises KeyboardInterrupt.
 
@@ -82,7 +84,8 @@ def train(
     check_free(places.out)
     checkpoint = places.room / CHECKPOINT
     saved = _saved(checkpoint, resume=resume, fresh=fresh)
-    data = prepare(recipe, places.room)
+    data = prepare(recipe, places.room, offline=offline, renew=fresh)
+    recipe = with_licence(recipe, data.dataset)
     watcher.stage("data", _data_text(data))
     budget = _budget(recipe, saved)
     plan = make_plan(recipe.settings, data, device, measure=False)

@@ -38,10 +38,11 @@ class DataFile:
     digest: str
 
 
-def find_files(folder: Path, data: Sequence[str]) -> list[DataFile]:
+def find_files(folder: Path, data: Sequence[str], *, required: bool = True) -> list[DataFile]:
     """The files that the recipe's data names, sorted, each with its digest. Hidden files are passed over.
 
-    Raises NotFoundError for a name that is not there, BadFileError when there is no file, or one of a kind not read.
+    Raises BadFileError for a kind that is not read; if `required`, NotFoundError for a name that is not there, and
+    BadFileError when there is no file.
     """
     paths: dict[str, Path] = {}
     for name in data:
@@ -51,9 +52,9 @@ def find_files(folder: Path, data: Sequence[str]) -> list[DataFile]:
             paths |= {str(path.relative_to(folder)): path for path in inner if not _hidden(path.relative_to(place))}
         elif place.is_file():
             paths[name] = place
-        else:
+        elif required:
             raise NotFoundError(f"The recipe names {name!r} as data, which is not in {folder}.")
-    if not paths:
+    if not paths and required:
         raise BadFileError(
             f"There are no data in {', '.join(repr(name) for name in data)} of {folder}.",
             hint="Put .txt, .md, .jsonl or .parquet files there.",
@@ -61,9 +62,9 @@ def find_files(folder: Path, data: Sequence[str]) -> list[DataFile]:
     return [_data_file(folder, name, path) for name, path in sorted(paths.items())]
 
 
-def data_digest(files: Sequence[DataFile]) -> str:
-    """One digest over the names and digests of all files."""
-    text = "".join(f"{file.digest} {file.name}\n" for file in files)
+def data_digest(files: Sequence[DataFile], more: str = "") -> str:
+    """One digest over the names and digests of all files, and over `more`, what else the data are."""
+    text = "".join(f"{file.digest} {file.name}\n" for file in files) + more
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
