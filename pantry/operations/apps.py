@@ -20,6 +20,7 @@ LONGEST_NAME = 80  # characters of an app's name
 REGISTRATIONS = 20  # new apps in each minute, over all callers
 MOST_UNAPPROVED = 200  # apps that were never granted anything
 _DAY = 86_400.0
+MOST_DAYS = 36_500  # that a permission can be given for; longer is for good
 
 
 class Registrar:
@@ -199,7 +200,7 @@ def new_key(paths: Paths, text: str) -> tuple[App, str]:
 
 
 def expiry(days: float | None) -> float | None:
-    """The moment, in seconds since 1970, that lies `days` ahead."""
-    if days is not None and days <= 0:
-        raise UsageError(f"{days:g} days lie not ahead.", hint="Give a number above 0.")
+    """The moment, in seconds since 1970, that lies `days` ahead; None is for good. Raises UsageError."""
+    if days is not None and not 0 < days <= MOST_DAYS:
+        raise UsageError(f"{days:g} days is no time ahead.", hint=f"Give a number above 0, at most {MOST_DAYS}.")
     return None if days is None else time.time() + days * _DAY

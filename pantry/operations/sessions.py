@@ -61,6 +61,10 @@ class SessionBook:
         turns = (("user", asked), ("assistant", answered))
         self._sessions.append(session, [(role, self._seal(session, text)) for role, text in turns])
 
+    def totals(self) -> dict[str | None, tuple[int, int]]:
+        """For each app that has any (None: the owner) how many sessions there are, and their bytes."""
+        return self._sessions.totals()
+
     def delete(self, app: str | None, id: str) -> bool:
         """Delete a session of an app; False when there was none."""
         return self._sessions.delete(app, id)

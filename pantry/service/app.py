@@ -7,7 +7,7 @@ import logging
 from aiohttp import web
 
 from pantry.core.errors import BusyError, NotFoundError, PantryError, UnauthorisedError, UsageError, did_you_mean
-from pantry.service import admin, approvals, health, native, openai, windowai
+from pantry.service import admin, approvals, health, native, openai, page, windowai
 from pantry.service._auto import tell_choice
 from pantry.service.calls import failure
 from pantry.service.desk import DESK, Desk
@@ -15,7 +15,7 @@ from pantry.service.gateway import GATEWAY, Gateway, error_object
 from pantry.service.guard import Handler, allow_origin, guard
 
 log = logging.getLogger("pantry.service")
-SURFACES = (health, openai, native, windowai, admin, approvals)
+SURFACES = (health, openai, native, windowai, admin, approvals, page)
 _CLIENT_LEFT = 499
 """The status counted for a client that left before its answer (nginx's number; nobody is there to read it)."""
 
@@ -25,6 +25,7 @@ def build_app(gateway: Gateway, desk: Desk) -> web.Application:
     app = web.Application(middlewares=[errors, guard], client_max_size=gateway.settings.max_body)
     app[GATEWAY] = gateway
     app[DESK] = desk
+    app[approvals.LINES] = {}
     for surface in SURFACES:
         app.router.add_routes(surface.routes)
     app.on_response_prepare.append(allow_origin)

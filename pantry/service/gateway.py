@@ -37,6 +37,7 @@ from pantry.operations.usage import Tally
 from pantry.permissions import NOBODY, Action, Caller
 from pantry.service import _sse
 from pantry.service._json import parse_json
+from pantry.service._logins import Logins
 from pantry.service._openai_chunks import Answer, Chunk
 from pantry.service.metrics import Measure, Metrics
 from pantry.store.keys import Keys
@@ -64,6 +65,8 @@ class Gateway:
     tally: Tally
     info: ServiceInfo | None = None
     """Where the service listens, once it does."""
+    logins: Logins = field(default_factory=Logins)
+    """The browsers that are logged in on the owner's page."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     """Work that goes on beside the requests; ended with the service."""
 

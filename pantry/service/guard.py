@@ -17,11 +17,12 @@ from pantry.core.settings import Settings
 from pantry.permissions import NOBODY, OWNER, Action, Caller
 from pantry.service._pages import PAGE_PATHS, may_read, page_may_call
 from pantry.service.gateway import CALLER, GATEWAY, Gateway
+from pantry.service.page import is_logged_in, is_open
 from pantry.store.keys import PREFIX
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-"""Routes that need no key."""
+"""Routes that need no key, beside those of the owner's page (pantry/service/page.py)."""
 KEY_LATER_PATHS = frozenset({"/call"})
 """Routes where a call without a key is let through as nobody's: each function says what it needs."""
 OWNER_PATHS = "/admin/"
@@ -46,7 +47,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             check_origin(origin, host, gateway.settings)
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return web.Response(status=204)
-    if request.path not in OPEN_PATHS:
+    if request.path not in OPEN_PATHS and not is_open(request.path):
         request[CALLER] = caller = _caller(request, gateway, trusted=sock.family == socket.AF_UNIX)
         if request.path.startswith(OWNER_PATHS):
             gateway.permit(caller, Action.ADMINISTER)
@@ -63,6 +64,8 @@ def _caller(request: web.Request, gateway: Gateway, *, trusted: bool) -> Caller:
         return OWNER
     if header is None and request.path in KEY_LATER_PATHS:
         return NOBODY
+    if header is None and request.path.startswith(OWNER_PATHS) and is_logged_in(request, gateway):
+        return OWNER
     return gateway.recognise(bearer(header))
 
 

@@ -84,6 +84,15 @@ class Requests:
             raise NotFoundError(f"{found} {text[:80]!r}.", hint="See: pantry request list --all")
         return fits[0]
 
+    def answered(self, most: int) -> list[AppRequest]:
+        """Requests that are complete, of all apps, the last decided first."""
+        rows = self._database.rows(
+            f"{_SELECT} WHERE state IN ('done', 'failed', 'refused')"
+            " ORDER BY requests.decided_at DESC, requests.rowid DESC LIMIT ?",
+            (most,),
+        )
+        return [_request(row) for row in rows]
+
     def list(self, *, app: str | None = None, state: State | None = None) -> list[AppRequest]:
         """Requests, oldest first, of one app or state where given."""
         rows = self._database.rows(

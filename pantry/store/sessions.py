@@ -108,6 +108,11 @@ class Sessions:
         """Delete a session of an app; False when there was none."""
         return self._database.execute("DELETE FROM sessions WHERE id = ? AND app IS ?", (id, app)) > 0
 
+    def totals(self) -> dict[str | None, tuple[int, int]]:
+        """For each app that has any (None: the owner) how many sessions there are, and their bytes."""
+        rows = self._database.rows("SELECT app, count(*) AS n, sum(size) AS bytes FROM sessions GROUP BY app")
+        return {row["app"]: (row["n"], row["bytes"]) for row in rows}
+
     def expire(self, before: float) -> int:
         """Delete sessions last used before a time in seconds since 1970; how many there were."""
         return self._database.execute("DELETE FROM sessions WHERE last_used < ?", (before,))
