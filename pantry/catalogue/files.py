@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pantry.catalogue.schema import KINDS, Entry, Family, Source
-from pantry.core.errors import BadFileError, did_you_mean
+from pantry.core.errors import BadFileError, PantryError, StorageError, did_you_mean
 from pantry.core.files import storage_errors
 
 MAX_FILE = 200_000_000  # bytes; 100,000 entries take about 100 MB of JSON
@@ -23,11 +23,14 @@ BUILTIN = Path(__file__).parent / "data"
 
 @dataclass(frozen=True)
 class Loaded:
-    """One entry and the file it came from. `origin` is `builtin`, `overlay`, or a repository and its version."""
+    """One entry and where it comes from. `origin` is `builtin`, `overlay`, or a repository and its version."""
 
     kind: str
     entry: Entry | Source | Family
     origin: str
+    file: str = ""
+    number: int = 0
+    """Its place among the entries of its kind in `file`."""
 
 
 def catalogue_files(folder: Path) -> list[Path]:
@@ -40,67 +43,108 @@ def catalogue_files(folder: Path) -> list[Path]:
 def read_file(file: Path, origin: str) -> Iterator[Loaded]:
     """The entries of one file, checked.
 
-    Raises BadFileError that names the file, the line (for TOML), the entry and the field.
+    Raises BadFileError that names the file, the line (for TOML), the entry and the field, and StorageError.
     """
-    with storage_errors(f"Reading {file.name}"):
-        content = file.read_bytes() if file.stat().st_size <= MAX_FILE else None
+    for each in examine_file(file, origin):
+        if isinstance(each, PantryError):
+            raise each
+        yield each
+
+
+def examine_file(file: Path, origin: str) -> Iterator[Loaded | PantryError]:
+    """As `read_file`, but a wrong entry is given as its error, and the others follow."""
+    try:
+        with storage_errors(f"Reading {file.name}"):
+            content = file.read_bytes() if file.stat().st_size <= MAX_FILE else None
+    except StorageError as error:
+        yield error
+        return
     if content is None:
-        raise BadFileError(f"{file} is larger than {MAX_FILE} bytes.", hint="Split it into several files.")
-    yield from read_content(content, str(file), origin)
+        yield BadFileError(f"{file} is larger than {MAX_FILE} bytes.", hint="Split it into several files.")
+        return
+    yield from examine_content(content, str(file), origin)
 
 
 def read_content(content: bytes, name: str, origin: str) -> Iterator[Loaded]:
     """The entries in `content`; `name` says in errors where it came from, and its suffix which format it is."""
-    text, document = _parse(content, name)
+    for each in examine_content(content, name, origin):
+        if isinstance(each, BadFileError):
+            raise each
+        yield each
+
+
+def examine_content(content: bytes, name: str, origin: str) -> Iterator[Loaded | BadFileError]:
+    """As `read_content`, but a wrong entry is given as its error, and the others follow."""
+    try:
+        text, document = _parse(content, name)
+    except BadFileError as error:
+        yield error
+        return
     document.pop("catalogue", None)
-    family = _family(document.pop("family", None), name, text)
-    if family is not None:
-        yield Loaded("family", family, origin)
+    heads = document.pop("family", [])
+    several = isinstance(heads, list)
+    head: dict[str, Any] = {}
+    for number, row in enumerate(heads if several else [heads]):
+        found = _checked("family", Family, row, name, text, number)
+        if not several and isinstance(found, Family):
+            head = {"family": found.id, "organisation": found.organisation}
+        yield found if isinstance(found, BadFileError) else Loaded("family", found, origin, name, number)
     for kind, rows in document.items():
         shape = KINDS.get(kind)
-        if shape is None:
-            hint = did_you_mean(kind, KINDS, f"Known kinds: {', '.join(sorted(KINDS))}.")
-            raise BadFileError(f"{_place(name, text, kind)}: there is no kind of entry {kind!r}.", hint=hint)
-        if not isinstance(rows, list):
-            raise BadFileError(f"{_place(name, text, kind)}: {kind!r} must be a list, written [[{kind}]].")
+        if shape is None or not isinstance(rows, list):
+            yield _no_kind(kind, shape is not None, name, text)
+            continue
         for number, row in enumerate(rows):
-            if kind == "model" and family is not None and isinstance(row, dict):
-                row = {"family": family.id, "organisation": family.organisation} | row
-            try:
-                yield Loaded(kind, shape.model_validate(row), origin)
-            except ValidationError as error:
-                raise BadFileError(_explain(error, name, text, kind, number, row)) from None
+            if kind == "model" and head and isinstance(row, dict):
+                row = head | row
+            one = _checked(kind, shape, row, name, text, number)
+            yield one if isinstance(one, BadFileError) else Loaded(kind, one, origin, name, number)
+
+
+def _checked(
+    kind: str, shape: type[Entry | Source | Family], row: object, name: str, text: str, number: int
+) -> Entry | Source | Family | BadFileError:
+    try:
+        return shape.model_validate(row)
+    except ValidationError as error:
+        return BadFileError(_explain(error, name, text, kind, number, row))
+
+
+def _no_kind(kind: str, exists: bool, name: str, text: str) -> BadFileError:
+    place = _place(name, text, kind)
+    if exists:
+        return BadFileError(f"{place}: {kind!r} must be a list, written [[{kind}]].")
+    hint = did_you_mean(kind, KINDS, f"Known kinds: {', '.join(sorted(KINDS))}.")
+    return BadFileError(f"{place}: there is no kind of entry {kind[:80]!r}.", hint=hint)
 
 
 def _parse(content: bytes, name: str) -> tuple[str, dict[str, Any]]:
+    """The text and its table. Numbers of thousands of digits and endless nesting are errors like any other."""
     try:
         text = content.decode()
         document = json.loads(text) if name.endswith(".json") else tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise BadFileError(f"{name} cannot be read: {error}.") from None
     if not isinstance(document, dict):
         raise BadFileError(f"{name} must hold a table of kinds, found {type(document).__name__}.")
     return text, document
 
 
-def _family(value: object, name: str, text: str) -> Family | None:
-    if value is None:
-        return None
-    try:
-        return Family.model_validate(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise BadFileError(f"{_place(name, text, 'family')}: field {field!r}: {first['msg']}.") from None
-
-
 def _explain(error: ValidationError, name: str, text: str, kind: str, number: int, row: object) -> str:
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"])
-    label = repr(row["id"]) if isinstance(row, dict) and isinstance(row.get("id"), str) else f"number {number + 1}"
+    label = repr(row["id"][:80]) if isinstance(row, dict) and isinstance(row.get("id"), str) else f"number {number + 1}"
     given = "" if first["type"] in ("missing", "extra_forbidden") else f", got {_short(first['input'])}"
     place = _place(name, text, kind, number, str(first["loc"][0]) if first["loc"] else "")
     return f"{place}: {kind} {label}, field {field!r}: {first['msg']}{given}."
+
+
+def place_of(each: Loaded, field: str = "") -> str:
+    """`file:line` of an entry, or of one of its fields; the name of the file where it has no lines or is gone."""
+    file = Path(each.file)
+    if file.suffix != ".toml" or not file.is_file():
+        return each.file or each.origin
+    return _place(each.file, file.read_text(errors="replace"), each.kind, each.number, field)
 
 
 def _short(value: object) -> str:

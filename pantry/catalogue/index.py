@@ -10,22 +10,25 @@ import hashlib
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pantry.catalogue.files import Loaded
 from pantry.catalogue.memory import download_size, memory_size
+from pantry.catalogue.merge import Key, merge
+from pantry.catalogue.names import every_name
 from pantry.catalogue.rights import Link, chain_of
-from pantry.catalogue.schema import Dataset, Entry, Family, Licence, ModelEntry, Source, TagRule
+from pantry.catalogue.schema import Dataset, Family, ModelEntry, TagRule
 from pantry.catalogue.tags import YearTag
-from pantry.core.errors import BadFileError
 from pantry.core.files import TEMPORARY_PREFIX
 
-VERSION = 2
+VERSION = 3
 """Raised whenever the tables below or the meaning of a column change."""
 MAPPED = 2**30
 """Bytes of the index that may be mapped into memory: scans then copy nothing."""
 MAX_TAGS = 62  # bits of one SQLite integer
+MOST_PROBLEMS = 1000
+"""Problems that are kept; a hostile catalogue could have as many as entries."""
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -79,38 +82,46 @@ def _read_only(file: Path) -> sqlite3.Connection:
     return connection
 
 
-def build_index(file: Path | None, mark: str, loaded: Sequence[Loaded]) -> sqlite3.Connection:
+def build_index(
+    file: Path | None, mark: str, loaded: Sequence[Loaded], problems: Sequence[str] = ()
+) -> sqlite3.Connection:
     """Build the index of `loaded` entries in `file`, or in memory when `file` is None or cannot be written.
 
-    A later entry replaces an earlier one of the same kind and id. Raises BadFileError for a circle of bases.
+    Entries of several origins are merged (`pantry.catalogue.merge`). `problems` and what the merging left out can be
+    read with `problems_of`.
     """
+    merged = merge(loaded)
+    told = [*problems, *merged.problems]
     if file is not None:
         with contextlib.suppress(OSError, sqlite3.OperationalError):
-            _build_file(file, mark, loaded)
+            _build_file(file, mark, merged.entries, told)
             return _read_only(file)
     connection = sqlite3.connect(":memory:", check_same_thread=False)
-    _fill(connection, mark, loaded)
+    _fill(connection, mark, merged.entries, told)
     return connection
 
 
-def _build_file(file: Path, mark: str, loaded: Sequence[Loaded]) -> None:
+def problems_of(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """What was left out when the index was built, and why."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'problems'").fetchone()
+    return tuple(json.loads(row[0]))
+
+
+def _build_file(file: Path, mark: str, entries: Mapping[Key, Loaded], problems: Sequence[str]) -> None:
     """Build beside `file` and rename; what is half built is deleted."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
     try:
         with contextlib.closing(sqlite3.connect(temporary)) as connection:
             connection.execute("PRAGMA journal_mode = OFF")
-            _fill(connection, mark, loaded)
+            _fill(connection, mark, entries, problems)
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _fill(connection: sqlite3.Connection, mark: str, loaded: Sequence[Loaded]) -> None:
+def _fill(connection: sqlite3.Connection, mark: str, entries: Mapping[Key, Loaded], problems: Sequence[str]) -> None:
     connection.executescript(_TABLES)
-    entries: dict[tuple[str, str], Loaded] = {}
-    for each in loaded:
-        entries[each.kind, each.entry.id] = each
     connection.executemany(
         "INSERT INTO entry VALUES (?, ?, ?, ?)",
         (
@@ -118,42 +129,19 @@ def _fill(connection: sqlite3.Connection, mark: str, loaded: Sequence[Loaded]) -
             for each in entries.values()
         ),
     )
-    connection.executemany("INSERT OR IGNORE INTO alias VALUES (?, ?, ?)", _aliases(entries.values()))
-    _fill_models(connection, entries)
-    connection.execute("INSERT INTO meta VALUES ('fingerprint', ?)", (mark,))
+    connection.executemany("INSERT OR IGNORE INTO alias VALUES (?, ?, ?)", every_name(entries.values()))
+    told = [*problems, *_fill_models(connection, entries)]
+    facts = (("fingerprint", mark), ("problems", json.dumps(told[:MOST_PROBLEMS])))
+    connection.executemany("INSERT INTO meta VALUES (?, ?)", facts)
     connection.commit()
 
 
-def _aliases(entries: Iterable[Loaded]) -> Iterator[tuple[str, str, str]]:
-    """Every name by which an entry can be asked for, lower case; ids first, so that they win."""
-    found = list(entries)
-    for each in found:
-        yield each.entry.id, each.kind, each.entry.id
-    for each in found:
-        for name in _other_names(each.entry):
-            yield name.strip().lower(), each.kind, each.entry.id
-
-
-def _other_names(entry: Entry | Source | Family) -> list[str]:
-    names: list[str | None] = []
-    if not isinstance(entry, Source):
-        names.append(entry.name)
-    if isinstance(entry, (ModelEntry, Dataset)) and entry.hub_repo:
-        names += [entry.hub_repo, entry.hub_repo.rsplit("/", 1)[-1]]
-    if isinstance(entry, ModelEntry) and entry.legacy:
-        names.append(entry.legacy.id)
-    if isinstance(entry, Licence):
-        names += [entry.spdx, *entry.aliases]
-    if isinstance(entry, Family):
-        names += entry.aliases
-    return [name for name in names if name]
-
-
-def _fill_models(connection: sqlite3.Connection, entries: dict[tuple[str, str], Loaded]) -> None:
+def _fill_models(connection: sqlite3.Connection, entries: Mapping[Key, Loaded]) -> list[str]:
+    """Fill the tables of models; the problems met."""
     models = {each.entry.id: each.entry for each in entries.values() if isinstance(each.entry, ModelEntry)}
     data = {each.entry.id: each.entry for each in entries.values() if isinstance(each.entry, Dataset)}
     families = {each.entry.id: each.entry for each in entries.values() if isinstance(each.entry, Family)}
-    bits = _tag_bits(entries, models.values())
+    bits, problems = _tag_bits(entries)
     connection.executemany("INSERT INTO tag VALUES (?, ?)", bits.items())
     chains: dict[tuple[str, bool], int] = {}
     rows, words, scores = [], [], []
@@ -183,18 +171,21 @@ def _fill_models(connection: sqlite3.Connection, entries: dict[tuple[str, str], 
     connection.executemany(
         "INSERT INTO chain VALUES (?, ?, ?)", ((n, links, multimodal) for (links, multimodal), n in chains.items())
     )
+    return problems
 
 
-def _tag_bits(entries: dict[tuple[str, str], Loaded], models: Iterable[ModelEntry]) -> dict[str, int]:
+def _tag_bits(entries: Mapping[Key, Loaded]) -> tuple[dict[str, int], list[str]]:
+    """The tags and their bits, those with a rule first; and what to tell when there are too many."""
     names = dict.fromkeys(each.entry.name for each in entries.values() if isinstance(each.entry, TagRule))
-    for model in models:
-        names |= dict.fromkeys(tag for tag in model.tags if YearTag.parse(tag) is None)
-    if len(names) > MAX_TAGS:
-        raise BadFileError(
-            f"The catalogue has {len(names)} tags; at most {MAX_TAGS} are possible.",
-            hint="Remove tags from your overlay, or from the entries of a repository.",
-        )
-    return {name: bit for bit, name in enumerate(names)}
+    for each in entries.values():
+        if isinstance(each.entry, ModelEntry):
+            names |= dict.fromkeys(tag for tag in each.entry.tags if YearTag.parse(tag) is None)
+    kept = list(names)[:MAX_TAGS]
+    problems = []
+    if len(names) > len(kept):
+        left = ", ".join(list(names)[MAX_TAGS : MAX_TAGS + 5])
+        problems.append(f"The catalogue has {len(names)} tags; only {MAX_TAGS} can be asked for. Left out: {left}.")
+    return {name: bit for bit, name in enumerate(kept)}, problems
 
 
 def _row(n: int, model: ModelEntry, bits: dict[str, int], chain: int) -> tuple[object, ...]:

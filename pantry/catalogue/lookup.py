@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from pantry.catalogue.expressions import Expression, Term, parse_expression
-from pantry.catalogue.files import BUILTIN, Loaded, catalogue_files, read_file
-from pantry.catalogue.index import build_index, fingerprint, links_of, open_index
+from pantry.catalogue.files import BUILTIN, Loaded, catalogue_files, examine_file
+from pantry.catalogue.index import build_index, fingerprint, links_of, open_index, problems_of
 from pantry.catalogue.query import Clause, Order, Query, clauses, order_by
 from pantry.catalogue.rights import Answer, Chain, Circumstances, Link, chain_of, judge_chain
 from pantry.catalogue.schema import KINDS, Dataset, Entry, Family, Licence, ModelEntry, Source, TagRule, Use
-from pantry.core.errors import NotFoundError, UsageError, did_you_mean
+from pantry.core.errors import NotFoundError, PantryError, UsageError, did_you_mean
 from pantry.core.paths import Paths
 
 T = TypeVar("T", bound=Entry | Source | Family)
@@ -42,18 +42,23 @@ class Catalogue:
     def open(cls, paths: Paths | None = None) -> Catalogue:
         """The catalogue of a home, or only what is shipped when `paths` is None.
 
-        Raises BadFileError that names file, line and field when an overlay file is wrong.
+        Entries of repositories and of the overlay that are wrong are left out; `problems` tells which and why.
         """
         files = catalogue_sources(paths)
         mark = fingerprint(file for file, _ in files)
         where = paths.data / "catalogue.index" if paths else None
         found = open_index(where, mark) if where else None
-        return cls(found or build_index(where, mark, list(_read_all(files))))
+        return cls(found or build_index(where, mark, *_read_all(files)))
 
     @classmethod
     def of(cls, loaded: Sequence[Loaded]) -> Catalogue:
         """A catalogue of exactly these entries, in memory."""
         return cls(build_index(None, "", loaded))
+
+    @cached_property
+    def problems(self) -> tuple[str, ...]:
+        """The entries that were left out, one sentence each, with file, line and field."""
+        return problems_of(self._db)
 
     def close(self) -> None:
         """Close the index; done by itself when the catalogue is no longer used."""
@@ -271,9 +276,17 @@ def _ids(node: Expression) -> set[str]:
     return {node.id} if isinstance(node, Term) else {id for part in node.parts for id in _ids(part)}
 
 
-def _read_all(files: Sequence[tuple[Path, str]]) -> Iterator[Loaded]:
+def _read_all(files: Sequence[tuple[Path, str]]) -> tuple[list[Loaded], list[str]]:
+    """The entries of all files, and what is wrong with the others; what is shipped has no errors."""
+    found: list[Loaded] = []
+    problems = []
     for file, origin in files:
-        yield from read_file(file, origin)
+        for each in examine_file(file, origin):
+            if isinstance(each, PantryError):
+                problems.append(str(each))
+            else:
+                found.append(each)
+    return found, problems
 
 
 def _values(parts: Sequence[Clause]) -> tuple[object, ...]:

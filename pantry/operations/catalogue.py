@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pantry.catalogue.files import Loaded, catalogue_files, read_content, read_file
-from pantry.catalogue.lookup import Catalogue, catalogue_sources, repository_versions
+from pantry.catalogue.files import Loaded, catalogue_files, read_file
+from pantry.catalogue.lookup import Catalogue, catalogue_sources
 from pantry.catalogue.memory import download_size, memory_size
 from pantry.catalogue.query import Order, Query
 from pantry.catalogue.rights import USES, Answer, Circumstances
 from pantry.catalogue.schema import Entry, Family, ModelEntry, Source, Use
 from pantry.catalogue.tags import parse_tag
-from pantry.core.errors import BadFileError, ConflictError, ModelNotFoundError, NotFoundError, UsageError
-from pantry.core.files import write_atomically
+from pantry.core.errors import BadFileError, ModelNotFoundError, NotFoundError
 from pantry.core.paths import Paths
 from pantry.operations.models import installed_model
 from pantry.store.models import InstalledModel, Store
@@ -34,7 +32,6 @@ _ORDERS = {"small": "small", "tiny": "small", "little": "small", "fast": "speed"
            "large": "quality", "big": "quality"}  # fmt: skip
 """Words of a search that ask for an order."""
 _FILLERS = frozenset({"a", "an", "the", "for", "with", "and", "of", "model", "models", "llm", "llms", "that", "can"})
-_REPOSITORY = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -250,32 +247,6 @@ def overlay_changes(paths: Paths) -> list[Change]:
         if origin != "builtin":
             merged |= {(each.kind, each.entry.id): each for each in read_file(file, origin)}
     return compare(builtin, merged.values())
-
-
-def install_entries(paths: Paths, repository: str, version: int, content: bytes, signed_by: str) -> int:
-    """Take in the catalogue entries of a repository, verified by the caller, as its `version`; how many there are.
-
-    The entries replace those of an older version. Raises ConflictError for a version that is not newer (a rollback),
-    BadFileError for entries that are wrong, UsageError for a repository name that is none or a missing signer.
-    """
-    if not _REPOSITORY.fullmatch(repository):
-        raise UsageError(f"{repository[:80]!r} is not the name of a repository.")
-    if not signed_by.strip():
-        raise UsageError("Entries of a repository must be signed; the name of the signing key is missing.")
-    folder = paths.data / "catalogue" / repository
-    present = repository_versions(folder)
-    if present and version <= max(present):
-        raise ConflictError(
-            f"The repository {repository} offers version {version} of its entries; version {max(present)} is here.",
-            hint="An older version would undo corrections. Ask who runs the repository.",
-        )
-    count = sum(1 for _ in read_content(content, f"{repository} v{version}.json", f"repository {repository}"))
-    document = json.loads(content)
-    document["catalogue"] = {"repository": repository, "version": version, "signed_by": signed_by}
-    write_atomically(folder / f"v{version}.json", json.dumps(document).encode())
-    for old in present.values():
-        old.unlink(missing_ok=True)
-    return count
 
 
 def check_overlay(paths: Paths) -> int:

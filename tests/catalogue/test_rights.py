@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantry.catalogue.files import Loaded
 from pantry.catalogue.lookup import Catalogue
 from pantry.catalogue.rights import (
     USES,
@@ -84,12 +83,6 @@ def test_circle_of_bases_is_refused_with_its_path() -> None:
     models = {"a": model("a", base="b"), "b": model("b", base="c"), "c": model("c", base="a")}
     with pytest.raises(BadFileError, match="a -> b -> c -> a"):
         chain_of(models["a"], models.get, lambda _: None)
-
-
-def test_circle_of_bases_in_an_overlay_is_refused_when_the_catalogue_opens() -> None:
-    loaded = [Loaded("model", model("a", base="b"), "overlay"), Loaded("model", model("b", base="a"), "overlay")]
-    with pytest.raises(BadFileError, match="circle"):
-        Catalogue.of(loaded)
 
 
 def test_base_that_is_not_in_the_catalogue_makes_the_answer_unknown(catalogue: Catalogue) -> None:

@@ -5,25 +5,25 @@ import pytest
 
 from pantry.catalogue.lookup import Catalogue
 from pantry.catalogue.memory import memory_size
-from pantry.core.errors import BadFileError, ConflictError, NotFoundError, UsageError
+from pantry.core.errors import BadFileError, NotFoundError, UsageError
 from pantry.core.paths import Paths
 from pantry.operations.catalogue import (
     check_overlay,
     compare,
     describe,
-    install_entries,
     list_entries,
     overlay_changes,
     read_catalogue,
     search,
 )
+from pantry.operations.entries import install_entries
 
 BOOK = Catalogue.open()
 ENTRY = {"id": "m", "name": "M", "family": "x", "sources": ["background"], "checked": "2026-11-21"}
 
 
 def entries(**fields: object) -> bytes:
-    return json.dumps({"model": [ENTRY | fields]}).encode()
+    return json.dumps({"catalogue": {"format": 1}, "model": [ENTRY | fields]}).encode()
 
 
 def test_search_of_the_handbook() -> None:
@@ -71,39 +71,6 @@ def test_list_filters_by_text_origin_and_source() -> None:
     assert list_entries(BOOK, "model", origin="overlay") == []
     assert {entry.id for _, entry in list_entries(BOOK, "model", source="point-alpaca-readme")} >= {"point-alpaca-7b"}
     assert list_entries(BOOK, "vector-store", source="slides")
-
-
-def test_entries_of_a_repository_are_taken_in_and_replaced_by_newer_ones(paths: Paths) -> None:
-    assert install_entries(paths, "club", 1, entries(name="one"), "key 1") == 1
-    assert Catalogue.open(paths).model("m").name == "one"
-    install_entries(paths, "club", 2, entries(name="two"), "key 1")
-    book = Catalogue.open(paths)
-    assert book.model("m").name == "two"
-    assert book.origin("model", "m") == "repository club v2"
-    (file,) = (paths.data / "catalogue" / "club").iterdir()
-    assert json.loads(file.read_text())["catalogue"] == {"repository": "club", "version": 2, "signed_by": "key 1"}
-
-
-@pytest.mark.parametrize("version", [1, 2])
-def test_older_or_equal_version_of_a_repository_is_refused(paths: Paths, version: int) -> None:
-    install_entries(paths, "club", 2, entries(), "key")
-    with pytest.raises(ConflictError, match="version 2 is here"):
-        install_entries(paths, "club", version, entries(), "key")
-
-
-def test_unsigned_or_misnamed_entries_are_refused(paths: Paths) -> None:
-    with pytest.raises(UsageError, match="signed"):
-        install_entries(paths, "club", 1, entries(), " ")
-    with pytest.raises(UsageError, match="not the name"):
-        install_entries(paths, "../club", 1, entries(), "key")
-    assert not (paths.data / "catalogue").exists()
-
-
-def test_wrong_entries_of_a_repository_leave_the_old_ones(paths: Paths) -> None:
-    install_entries(paths, "club", 1, entries(name="one"), "key")
-    with pytest.raises(BadFileError, match="context"):
-        install_entries(paths, "club", 2, entries(context="long"), "key")
-    assert Catalogue.open(paths).model("m").name == "one"
 
 
 def test_overlay_wins_over_repository(paths: Paths) -> None:
