@@ -102,6 +102,7 @@ def _print_installed(found: InstalledModel) -> None:
             "context": f"{facts['context']} tokens" if facts.get("context") else None,
             "conversation": "yes" if facts.get("chat") else "no, it continues text",
             "licence": facts.get("licence") or "unknown",
+            "built from": facts.get("built_from"),
             "size": format_bytes(found.size),
             "digest": found.digest,
             "source": found.source,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from pantry.core.errors import TermsError
     from pantry.core.paths import Paths
     from pantry.operations.pull import Options, Pulled
 
@@ -25,6 +27,8 @@ def pull(
     name: str | None = typer.Option(None, help="Name for the model on this machine."),
     repository: str | None = typer.Option(None, "--from", help="Look in this repository only."),
     pickle: bool = typer.Option(False, "--pickle", help="Let pickled weights of a hub in, this once."),
+    base: str | None = typer.Option(None, help="For a delta: its base, a file, folder or model of this machine."),
+    accept_terms: bool = typer.Option(False, "--accept-terms", help="For a delta: accept the terms of its base."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Say only what was installed."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
@@ -37,8 +41,9 @@ def pull(
 
     if name is not None and len(refs) > 1:
         raise UsageError("--name goes with one model at a time.")
-    options = Options(ModelName.parse(name) if name else None, repository, pickle)
-    pulled = [_pull_one(find_paths(), ref, options, quiet or as_json) for ref in refs]
+    options = Options(ModelName.parse(name) if name else None, repository, pickle, base)
+    accepted = _Accepted(everything=accept_terms)
+    pulled = [_pull_asking(find_paths(), ref, options, accepted, quiet or as_json) for ref in refs]
     if as_json:
         print_json([_as_object(each) for each in pulled])
         return
@@ -90,6 +95,42 @@ def discover(
     for outcome in add_found(find_paths(), found):
         how = f"{outcome.error.message}" if outcome.error else outcome.how
         typer.echo(f"{outcome.found.name}: {how}")
+
+
+class _Accepted:
+    """The terms that the user accepts."""
+
+    def __init__(self, *, everything: bool) -> None:
+        self._everything = everything
+        self._terms: set[str] = set()
+
+    def __call__(self, terms: str) -> bool:
+        return self._everything or terms in self._terms
+
+    def ask(self, error: TermsError) -> bool:
+        """Ask at the terminal; no terminal is a no."""
+        from rich.console import Console
+
+        if sys.stdin.isatty() and Console(stderr=True).is_terminal:
+            typer.echo(error.message, err=True)
+            if typer.confirm("Do you accept them?", err=True):
+                self._terms.add(error.terms)
+                return True
+        return False
+
+
+def _pull_asking(paths: Paths, ref: str, options: Options, accepted: _Accepted, quiet: bool) -> Pulled:
+    """Pull; where terms must be accepted first, ask and take the pull up again."""
+    from dataclasses import replace
+
+    from pantry.core.errors import TermsError
+
+    while True:
+        try:
+            return _pull_one(paths, ref, replace(options, accept=accepted), quiet)
+        except TermsError as error:
+            if not accepted.ask(error):
+                raise
 
 
 def _pull_one(paths: Paths, ref: str, options: Options, quiet: bool) -> Pulled:

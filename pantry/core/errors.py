@@ -86,6 +86,16 @@ class PolicyRefusedError(ForbiddenError):
     exit_code = 5
 
 
+class TermsError(PolicyRefusedError):
+    """Something may be fetched only by who accepts its `terms`, and nobody did."""
+
+    code = "terms_not_accepted"
+
+    def __init__(self, message: str, *, hint: str | None = None, terms: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.terms = terms
+
+
 class ApprovalNeededError(ForbiddenError):
     """An app may not do this by itself; the user was asked, in the request `request_id`."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,8 +26,10 @@ from pantry.store.models import Store
 from pantry.store.packages import NewFile, NewModel, NewPackage, Package, Packages
 
 StepName = Literal[
-    "resolving", "metadata verified", "waiting", "downloading", "digest verified", "signature", "licence", "installed"
-]
+    "resolving", "metadata verified", "waiting", "downloading", "digest verified", "signature", "licence",
+    "base terms", "base found", "rebuilding", "installed",
+]  # fmt: skip
+_RUNNABLE = (".gguf", ".echo")
 Say = Callable[[StepName, str], None]
 """Told each step with a few words on its outcome."""
 
@@ -43,19 +46,39 @@ class Arrival:
     signed: bool = False
 
 
-def install_flatpack(
-    paths: Paths, store: Store, file: Path, arrival: Arrival, say: Say, trust: Trust | None = None
-) -> Package:
-    """Verify the flatpack and take its files into the store; a model gets its name there.
+@dataclass(frozen=True)
+class Arrived:
+    """A flatpack that may come in: its files in `folder`, and what was found of it."""
+
+    arrival: Arrival
+    folder: Path
+    entries: Sequence[FileEntry]
+    manifest: Manifest
+    verdict: Verdict
+    contents: Digest
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A file on its way into the store: its path in the package, where it is now, and its digest."""
+
+    path: str
+    file: Path
+    digest: Digest
+    executable: bool = False
+
+
+@contextlib.contextmanager
+def arrived(paths: Paths, file: Path, arrival: Arrival, say: Say, trust: Trust | None = None) -> Iterator[Arrived]:
+    """The files of a flatpack, while the block runs, its signature, licence and format checked.
 
     Raises VerificationError for a signature that is missing, wrong or not trusted, or for another flatpack than
-    promised; PolicyRefusedError for its licence or format; ConflictError when its name is taken; StorageError.
-    Nothing is left behind then.
+    promised; PolicyRefusedError for its licence or format; StorageError. Nothing is left behind.
     """
     with Reader(file) as reader:
         verdict = judge(reader, trust or load_trust(paths))
-        _check_signature(verdict, arrival)
         manifest = reader.manifest
+        _check_signature(verdict, arrival, manifest)
         _check_promise(manifest, arrival)
         say("signature", verdict.sentence)
         candidate = Candidate(
@@ -71,7 +94,21 @@ def install_flatpack(
             entries = reader.unbox(folder, verified_by=verdict)
             for entry in entries:
                 check_format(folder / entry.path, entry.path)
-            return _take_in(store, folder, entries, manifest, verdict, reader.statement.contents, arrival)
+            yield Arrived(arrival, folder, entries, manifest, verdict, reader.statement.contents)
+
+
+def install_flatpack(
+    paths: Paths, store: Store, file: Path, arrival: Arrival, say: Say, trust: Trust | None = None
+) -> Package:
+    """Verify the flatpack and take its files into the store as they are. Raises as `arrived` and `install_files`."""
+    with arrived(paths, file, arrival, say, trust) as new:
+        return take_in(store, new)
+
+
+def take_in(store: Store, new: Arrived) -> Package:
+    """Take the files of a flatpack into the store; a model gets its name there. Raises as `install_files`."""
+    files = [Incoming(entry.path, new.folder / entry.path, entry.digest, entry.executable) for entry in new.entries]
+    return install_files(store, new, files, new.manifest.kind, {})
 
 
 def licence_of(manifest: Manifest) -> str | None:
@@ -84,8 +121,10 @@ def local_name(package: str, tag: str = "latest") -> ModelName:
     return ModelName.parse(f"{package.replace('/', '-')}:{tag}")
 
 
-def _check_signature(verdict: Verdict, arrival: Arrival) -> None:
-    if not verdict.ok or (arrival.signed and verdict.state != "trusted"):
+def _check_signature(verdict: Verdict, arrival: Arrival, manifest: Manifest) -> None:
+    """A delta that was pulled must be signed whatever the mode: what it builds is in no list but its own."""
+    must = arrival.signed or (manifest.kind == "delta" and arrival.expected is not None)
+    if not verdict.ok or (must and verdict.state != "trusted"):
         raise VerificationError(
             verdict.sentence,
             hint="Trust a signer with: pantry key trust KEY.pem --for 'NAME*'. Nothing was installed.",
@@ -107,29 +146,28 @@ def check_format(file: Path, shown: str) -> None:
         raise PolicyRefusedError(f"{shown} is refused: {reasons}.", hint="Nothing was installed.")
 
 
-def _take_in(
-    store: Store,
-    folder: Path,
-    entries: Sequence[FileEntry],
-    manifest: Manifest,
-    verdict: Verdict,
-    contents: Digest,
-    arrival: Arrival,
+def install_files(
+    store: Store, new: Arrived, files: Sequence[Incoming], kind: str, facts: Mapping[str, Any]
 ) -> Package:
-    model = _model(folder, entries, manifest, verdict, arrival) if manifest.kind == "model" else None
+    """Take `files` into the store as the flatpack's package, of that kind; a model has `facts` beside its own.
+
+    Raises BadFileError for a damaged model, ConflictError when its name is taken, StorageError.
+    """
+    model = _model(files, new, facts) if kind == "model" else None
+    manifest = new.manifest
     package = NewPackage(
         manifest.name,
         manifest.version,
-        manifest.kind,
+        kind,
         manifest.summary,
-        contents,
-        arrival.source,
-        arrival.digest,
-        verdict.signer,
+        new.contents,
+        new.arrival.source,
+        new.arrival.digest,
+        new.verdict.signer,
         manifest.model_dump(mode="json", exclude_none=True),
     )
-    files = [NewFile(entry.path, staged(folder / entry.path, entry.digest), entry.executable) for entry in entries]
-    return Packages(store).install(package, files, model)
+    taken = [NewFile(each.path, staged(each.file, each.digest), each.executable) for each in files]
+    return Packages(store).install(package, taken, model)
 
 
 def staged(file: Path, digest: Digest) -> Staged:
@@ -139,35 +177,34 @@ def staged(file: Path, digest: Digest) -> Staged:
         return Staged(file, digest, file.stat().st_size)
 
 
-def _model(
-    folder: Path, entries: Sequence[FileEntry], manifest: Manifest, verdict: Verdict, arrival: Arrival
-) -> NewModel | None:
-    path = _weights(entries, manifest)
-    if path is None:
+def _model(files: Sequence[Incoming], new: Arrived, more: Mapping[str, Any]) -> NewModel | None:
+    manifest = new.manifest
+    weights = _weights(files, manifest)
+    if weights is None:
         return None
-    kind, facts = inspect_file(folder / path)
+    kind, facts = inspect_file(weights.file)
     told: dict[str, Any] = {
         "licence": licence_of(manifest),
         "version": manifest.version,
         "package": manifest.name,
-        "signed_by": verdict.signer,
+        "signed_by": new.verdict.signer,
         "summary": manifest.summary,
     }
     if manifest.model:
         told |= {"family": manifest.model.family, "tags": list(manifest.model.tags)}
-    facts |= {key: value for key, value in told.items() if value}
-    return NewModel(arrival.name or local_name(manifest.name), path, kind, facts)
+    facts |= {key: value for key, value in (told | dict(more)).items() if value}
+    return NewModel(new.arrival.name or local_name(manifest.name), weights.path, kind, facts)
 
 
-def _weights(entries: Sequence[FileEntry], manifest: Manifest) -> str | None:
+def _weights(files: Sequence[Incoming], manifest: Manifest) -> Incoming | None:
     """The file an engine loads: the one the manifest names, else the only GGUF file; None for other formats."""
-    paths = [entry.path for entry in entries]
     named = manifest.model.file if manifest.model else None
     if named is not None:
-        if named not in paths:
-            raise BadFileError(f"The manifest names the file {named!r}, which is not in the flatpack.")
-        return named if named.endswith((".gguf", ".echo")) else None
-    found = [path for path in paths if path.endswith((".gguf", ".echo"))]
+        for each in files:
+            if each.path == named:
+                return each if named.endswith(_RUNNABLE) else None
+        raise BadFileError(f"The manifest names the file {named!r}, which is not in the flatpack.")
+    found = [each for each in files if each.path.endswith(_RUNNABLE)]
     if len(found) > 1:
         raise BadFileError(f"The flatpack holds {len(found)} models, and its manifest does not say which to load.")
     return found[0] if found else None

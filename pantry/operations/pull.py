@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
-from pantry.core.errors import NotFoundError, PantryError, PolicyRefusedError, UsageError, did_you_mean
+from pantry.core.errors import BadFileError, NotFoundError, PantryError, PolicyRefusedError, UsageError, did_you_mean
 from pantry.core.paths import Paths
 from pantry.core.refs import Digest, ModelName
 from pantry.core.settings import Settings, load_settings
 from pantry.core.units import format_bytes
 from pantry.flatpack.archive import Reader
 from pantry.operations.admission import Candidate, admit
-from pantry.operations.install import Arrival, Say, install_flatpack, local_name
+from pantry.operations.install import Arrival, Say, arrived, local_name, take_in
 from pantry.operations.repositories import entries_named, fetcher_of, opened, refresh_repository
 from pantry.repository.configured import Repositories
 from pantry.repository.entry import Entry
@@ -24,14 +26,22 @@ from pantry.store.database import Database
 from pantry.store.models import Store
 from pantry.store.packages import Package, Packages
 
+MOST_DELTAS = 16
+"""Deltas that may stand on each other in one pull."""
+
 
 @dataclass(frozen=True)
 class Options:
-    """What the user may add. `repository` restricts where to look; `pickle` lets pickled weights in this once."""
+    """What the user may add. `repository` restricts where to look; `pickle` lets pickled weights in this once.
+
+    For a delta, `base` names its base, and `accept` is asked whether the terms of a base to be fetched are accepted.
+    """
 
     name: ModelName | None = None
     repository: str | None = None
     pickle: bool = False
+    base: str | None = None
+    accept: Callable[[str], bool] = lambda terms: False
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,8 @@ class Job:
     options: Options
     say: Say
     progress: Progress | None
+    under_way: tuple[Digest, ...] = ()
+    """The deltas, by digest, for which this is pulled, each the base of the one before it."""
 
 
 def pull(
@@ -66,8 +78,12 @@ def pull(
     Two pulls of one thing at once are one download. Raises UsageError (not a reference, or offline), NotFoundError,
     VerificationError, PolicyRefusedError, DownloadError, ConflictError, StorageError.
     """
-    ref = parse_ref(text)
     job = Job(paths, load_settings(paths), options or Options(), say or (lambda step, words: None), progress)
+    return _pull(job, text)
+
+
+def _pull(job: Job, text: str) -> Pulled:
+    ref = parse_ref(text)
     if isinstance(ref, NamedRef):
         return _pull_named(job, ref)
     if isinstance(ref, FileRef):
@@ -190,8 +206,7 @@ def _fetch(job: Job, entry: Entry, name: ModelName) -> Pulled:
             f"{entry.repository}: {entry.name} {entry.version}", entry.digest, name, (entry.name, entry.version)
         )
         with Store.open(job.paths) as store:
-            package = install_flatpack(job.paths, store, file, arrival, job.say)
-            return _done(job, store, package, name)
+            return _done(job, store, _install(job, store, file, arrival), name)
 
 
 def _pull_file(job: Job, ref: FileRef) -> Pulled:
@@ -207,7 +222,7 @@ def _pull_file(job: Job, ref: FileRef) -> Pulled:
         job.say("resolving", f"{ref} is {manifest.name} {manifest.version}")
         with Store.open(job.paths) as store:
             arrival = Arrival(str(ref.path.absolute()), None, name)
-            return _done(job, store, install_flatpack(job.paths, store, ref.path, arrival, job.say), name)
+            return _done(job, store, _install(job, store, ref.path, arrival), name)
 
     return _once(job, contents, here, bring)
 
@@ -229,7 +244,7 @@ def _pull_url(job: Job, ref: UrlRef) -> Pulled:
         with Reader(file) as reader:
             name = job.options.name or local_name(reader.manifest.name)
         arrival = Arrival(ref.url.shown, None, name, signed=True)
-        return _done(job, store, install_flatpack(job.paths, store, file, arrival, job.say), name)
+        return _done(job, store, _install(job, store, file, arrival), name)
 
 
 def _pull_hub(job: Job, ref: HubRef) -> Pulled:
@@ -255,6 +270,35 @@ def _pull_hub(job: Job, ref: HubRef) -> Pulled:
             return _done(job, store, package, name)
 
     return _once(job, contents, here, bring)
+
+
+def _install(job: Job, store: Store, file: Path, arrival: Arrival) -> Package:
+    """Take a flatpack in; a delta becomes what it builds."""
+    with arrived(job.paths, file, arrival, job.say) as new:
+        if new.manifest.kind != "delta":
+            return take_in(store, new)
+        from pantry.operations.rebuild import Rebuilder
+
+        options = job.options
+        rebuilder = Rebuilder(
+            job.paths,
+            job.say,
+            job.progress,
+            options.base,
+            options.accept,
+            partial(_bring, job, new.contents),
+            lambda: {each.name: each.url for each in Repositories(job.paths).list()},
+        )
+        return rebuilder.install(store, new)
+
+
+def _bring(job: Job, delta: Digest, text: str, repository: str | None) -> Package:
+    """Pull the base of a delta. Raises BadFileError for deltas that stand on each other in a circle or too high."""
+    under_way = (*job.under_way, delta)
+    if delta in job.under_way or len(under_way) > MOST_DELTAS:
+        raise BadFileError(f"{text} is a delta on itself, or the last of more than {MOST_DELTAS} deltas.")
+    options = Options(repository=repository, pickle=job.options.pickle, accept=job.options.accept)
+    return _pull(replace(job, options=options, under_way=under_way), text).package
 
 
 def _as_found(store: Store, package: Package | None, contents: Digest, name: ModelName) -> Pulled | None:

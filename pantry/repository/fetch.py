@@ -102,6 +102,23 @@ class Fetcher:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
+    @contextlib.contextmanager
+    def kept_folder(self, digest: Digest) -> Iterator[Path]:
+        """A folder for long work on a flatpack: gone at the end or after an error, kept after an interruption.
+
+        One process at a time has it; what an interrupted one left is there for the next.
+        """
+        folder = self.folder / f"{UNBOX_PREFIX}work-{digest.hex[:32]}"
+        with locked(folder.with_suffix(".lock")):
+            with storage_errors(f"Making {folder.name}"):
+                folder.mkdir(exist_ok=True)
+            try:
+                yield folder
+            except Exception:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            shutil.rmtree(folder, ignore_errors=True)
+
     def learn_length(self, wanted: Wanted) -> Wanted:
         """`wanted` with the length that the server tells. Raises DownloadError when it tells none or too much."""
         with self._open(wanted, {"Range": "bytes=0-0"}) as response:

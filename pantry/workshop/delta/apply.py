@@ -56,7 +56,8 @@ def rebuilt(matched: MatchedBase, delta: DeltaFolder, folder: Path, progress: Pr
     What an interruption leaves, in the block too, is taken up again by the next call. Raises as `apply_delta`.
     """
     with _stage(folder, delta) as stage:
-        _check_space(stage, delta)
+        there = sum(file.stat().st_size for file in stage.rglob("*") if file.is_file())
+        require_space(folder, delta.payload.index.size - there)
         _build_all(Decoder(matched, delta.payload), delta.payload, stage, progress)
         yield stage
 
@@ -128,15 +129,16 @@ def _stage(folder: Path, delta: DeltaFolder) -> Iterator[Path]:
             os.close(lock)
 
 
-def _check_space(stage: Path, delta: DeltaFolder) -> None:
-    there = sum(file.stat().st_size for file in stage.rglob("*") if file.is_file())
-    needed = delta.payload.index.size - there + SPARE_SPACE
-    disk = os.statvfs(stage)
-    free = disk.f_bavail * disk.f_frsize
+def require_space(folder: Path, needed: int) -> None:
+    """Raises StorageError unless the disk of `folder` has room for `needed` more bytes."""
+    while not folder.exists():
+        folder = folder.parent
+    disk = os.statvfs(folder)
+    free, needed = disk.f_bavail * disk.f_frsize, needed + SPARE_SPACE
     if needed > free:
         raise StorageError(
-            f"The disk of {stage.parent} has {format_bytes(free)} free; {format_bytes(needed)} are needed.",
-            hint="Free some space, or choose another place with -o.",
+            f"The disk of {folder} has {format_bytes(free)} free; {format_bytes(needed)} are needed.",
+            hint="Free some space, or choose a place on another disk.",
         )
 
 

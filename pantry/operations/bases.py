@@ -1,0 +1,143 @@
+"""Where the base of a delta is on this machine: in the store under any name, in other runners' caches, in any file cut.
+
+Recognised by digests only, so a base is found whatever it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pantry.core.errors import PantryError, UsageError
+from pantry.core.refs import Digest
+from pantry.flatpack.manifest import DeltaBase
+from pantry.operations.discover import find_models
+from pantry.store.garbage import users
+from pantry.store.models import Store
+from pantry.store.packages import Packages
+from pantry.workshop.delta.folder import DeltaFolder
+from pantry.workshop.delta.match import MatchedBase, match_base
+from pantry.workshop.delta.payload import BaseTensor
+from pantry.workshop.delta.sources import Progress, Source
+
+_TENSORS = (".safetensors", ".gguf", ".bin", ".pth", ".pt")
+_LARGEST_SET = 2000  # files of one package that are looked into for tensors
+
+
+@dataclass(frozen=True)
+class FoundBase:
+    """A base that is here: what it is called, and the licence that is known of it."""
+
+    matched: MatchedBase
+    called: str
+    licence: str | None
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """Files that may be a base: (path in it, digest where it is in the store, place on disk where it is not)."""
+
+    called: str
+    files: tuple[tuple[str, Digest | None, Path | None], ...]
+    licence: str | None = None
+
+
+@contextmanager
+def base_here(store: Store, delta: DeltaFolder, progress: Progress | None = None) -> Iterator[FoundBase | None]:
+    """The delta's base, open while the block runs, or None when this machine has none that is whole."""
+    with ExitStack() as held:
+        yield _first_that_fits(store, delta, held, progress)
+
+
+def _first_that_fits(store: Store, delta: DeltaFolder, held: ExitStack, progress: Progress | None) -> FoundBase | None:
+    for candidate in _candidates(store, delta):
+        try:
+            with ExitStack() as opened:
+                source = opened.enter_context(_open(store, candidate))
+                if not _may_fit(source, delta):
+                    continue
+                matched = match_base(source, delta.table, delta.payload.index, progress)
+                held.push(opened.pop_all())
+        except PantryError:  # another base, or a damaged file: the next candidate may do
+            continue
+        return FoundBase(matched, candidate.called, candidate.licence)
+    return None
+
+
+def _candidates(store: Store, delta: DeltaFolder) -> Iterator[_Candidate]:
+    """The cheap and likely ones first: exact files of the store, the same size elsewhere, then the same weights."""
+    for accepted in delta.table.bases:
+        if accepted.files and all(store.blobs.path(fact.digest).exists() for fact in accepted.files):
+            yield _by_digest(store, accepted)
+    sizes = {accepted.files[0].size for accepted in delta.table.bases if len(accepted.files) == 1}
+    for found in find_models() if sizes else ():
+        if found.size in sizes:
+            yield _Candidate(f"{found.file} ({found.runner})", ((found.file.name, None, found.file),))
+    if any(accepted.contents for accepted in delta.table.bases):
+        yield from _sets_of_tensors(store)
+
+
+def _by_digest(store: Store, accepted: DeltaBase) -> _Candidate:
+    called = next((name for fact in accepted.files for name in users(store, fact.digest)), accepted.name)
+    files = tuple((fact.path, fact.digest, None) for fact in accepted.files)
+    return _Candidate(called, files, _licence_in_store(store, accepted.files[0].digest))
+
+
+def _licence_in_store(store: Store, digest: Digest) -> str | None:
+    """What an installed model or package that has this file says of its licence."""
+    for model in store.list():
+        if model.digest == digest and model.facts.get("licence"):
+            return str(model.facts["licence"])
+    packages = Packages(store)
+    for package in packages.list():
+        if any(file.digest == digest for file in packages.files(package)):
+            return _licence_of(package.manifest)
+    return None
+
+
+def _licence_of(manifest: dict[str, object]) -> str | None:
+    """The licence of the weights, in a flatpack's manifest or in what a hub told."""
+    licence = manifest.get("licence")
+    told = licence.get("weights") if isinstance(licence, dict) else licence
+    return told if isinstance(told, str) else None
+
+
+def _sets_of_tensors(store: Store) -> Iterator[_Candidate]:
+    """Packages with all their files, then models that came alone."""
+    packages = Packages(store)
+    seen: set[Digest] = set()
+    for package in packages.list():
+        files = packages.files(package)
+        seen |= {file.digest for file in files}
+        if any(file.path.endswith(_TENSORS) for file in files) and len(files) <= _LARGEST_SET:
+            named = tuple((file.path, file.digest, None) for file in files)
+            yield _Candidate(f"{package.name} {package.version}", named, _licence_of(package.manifest))
+    for model in store.list():
+        if model.digest not in seen and model.format == "gguf":
+            licence = model.facts.get("licence")
+            yield _Candidate(str(model.name), (("model.gguf", model.digest, None),), str(licence) if licence else None)
+
+
+def _open(store: Store, candidate: _Candidate) -> Source:
+    """Raises NotFoundError, VerificationError or BadFileError for what is not whole."""
+    named = []
+    for path, digest, place in candidate.files:
+        if place is None:
+            if digest is None:
+                raise UsageError(f"{path} is nowhere.")
+            place = store.blobs.verified_path(digest)
+        named.append((path, place, digest))
+    return Source.gather(candidate.called, named, is_file=len(named) == 1)
+
+
+def _may_fit(source: Source, delta: DeltaFolder) -> bool:
+    """Whether it has the tensors that the delta starts from; asked before anything is read."""
+    pieces = (piece for result in delta.payload.index.files for piece in result.pieces)
+    for piece in pieces:
+        if isinstance(piece.base, BaseTensor):
+            located = source.tensors.get(piece.base.tensor)
+            if located is None or located.tensor.dtype != piece.base.dtype:
+                return False
+    return True
