@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from pantry.core.errors import BadFileError
 from pantry.core.files import storage_errors
+from pantry.core.foreign_json import parse_file_json
 from pantry.formats import gguf, safetensors
 from pantry.formats.chat_template import check_template
 from pantry.formats.pickle import SUFFIXES, looks_like_pickle, scan_pickle
@@ -43,8 +43,8 @@ def scan_gguf(header: gguf.GGUFHeader) -> FormatVerdict:
     """What the header of a GGUF file carries beside numbers: its chat templates."""
     findings = []
     for key, value in header.metadata.items():
-        if key.startswith("tokenizer.chat_template") and isinstance(value, str):
-            findings += [_within(key, finding) for finding in check_template(value)]
+        if "chat_template" in key.lower():
+            findings += [_within(key, finding) for text in _texts(value) for finding in check_template(text)]
     return FormatVerdict("gguf", tuple(findings))
 
 
@@ -60,7 +60,7 @@ def _scan(path: Path, start: bytes) -> FormatVerdict:
         safetensors.read_header(path)
         return FormatVerdict("safetensors")
     if suffix == ".json":
-        return FormatVerdict("json", tuple(_json_templates(path)))
+        return FormatVerdict("json", tuple(_of_json(path)))
     if suffix in (".jinja", ".j2"):
         return FormatVerdict("chat template", check_template(_text(path)))
     if suffix in _HARMLESS:
@@ -72,18 +72,37 @@ def _is_other(start: bytes) -> bool:
     return start.startswith(b"PK") or start[8:9] == b"{"
 
 
-def _json_templates(path: Path) -> Iterator[SafetyFinding]:
-    try:
-        document = json.loads(_text(path))
-    except (ValueError, RecursionError) as error:
-        raise BadFileError(f"{path.name} is not valid JSON: {error}.") from None
-    found = document.get("chat_template") if isinstance(document, dict) else None
-    named = found if isinstance(found, list) else [{"name": "default", "template": found}]
-    for each in named:
-        template = each.get("template") if isinstance(each, dict) else None
-        if isinstance(template, str):
-            for finding in check_template(template):
-                yield _within("chat_template", finding)
+def _of_json(path: Path) -> Iterator[SafetyFinding]:
+    """The chat templates in a JSON file, at any depth and in any layout, and what asks for code of its own."""
+    templates: list[tuple[str, object]] = []
+    code: list[str] = []
+
+    def look(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        for key, value in pairs:
+            if "chat_template" in key.lower():
+                templates.append((key, value))
+            elif key == "auto_map" or key == "custom_pipelines" or (key == "trust_remote_code" and value):
+                code.append(key)
+        return dict(pairs)
+
+    parse_file_json(_text(path).encode(), path.name, look)
+    for key, value in templates:
+        for text in _texts(value):
+            for finding in check_template(text):
+                yield _within(key, finding)
+    for key in dict.fromkeys(code):
+        yield SafetyFinding(
+            "warning", "asks other programs to run code that comes with the model; Pantry does not", key
+        )
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in a JSON value, keys of objects left out; depth was bounded when it was parsed."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
 
 
 def _text(path: Path) -> str:

@@ -14,6 +14,7 @@ from pantry.catalogue.query import Order, Query
 from pantry.catalogue.schema import ModelEntry
 from pantry.core.errors import BadFileError, NotFoundError
 from pantry.core.files import write_atomically
+from pantry.core.foreign_json import parse_file_json
 from pantry.core.paths import Paths
 from pantry.formats import gguf, safetensors
 from pantry.formats.memory import (
@@ -35,6 +36,7 @@ SPARE = 0.10
 """Share of the free memory that is left to others."""
 EFFICIENCY = 0.6
 """Share of the plain copy speed that generation reaches; weights are read once for each token."""
+MAX_CONFIG = 1_000_000  # bytes of a config.json that are read; a longer one is cut and so not understood
 READABLE = 5.0  # tokens per second, about the pace of reading
 SpeedClass = Literal["instant", "fluent", "readable", "slow", "too slow", "unknown"]
 _CLASSES: tuple[tuple[float, SpeedClass], ...] = ((50, "instant"), (15, "fluent"), (READABLE, "readable"), (1, "slow"))
@@ -265,7 +267,7 @@ def _kept_architecture(paths: Paths, store: Store, model: InstalledModel) -> Arc
     try:
         kept = json.loads(file.read_text())
         return replace(Architecture(**kept), layers=tuple(Layer(**layer) for layer in kept["layers"]))
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         pass
     if model.format != "gguf":
         raise BadFileError(f"{model.name} is of the format {model.format}, whose memory cannot be estimated.")
@@ -278,8 +280,9 @@ def _of_safetensors(path: Path) -> tuple[Architecture, str]:
     """The architecture of a safetensors file, with the `config.json` beside it for the cache."""
     header = safetensors.read_header(path)
     try:
-        config = json.loads((path.parent / "config.json").read_text())
-    except (OSError, ValueError):
+        with (path.parent / "config.json").open("rb") as file:
+            config = parse_file_json(file.read(MAX_CONFIG), "config.json")
+    except (OSError, BadFileError):
         config = {}
 
     def number(name: str) -> int:

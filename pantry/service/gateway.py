@@ -24,6 +24,7 @@ from pantry.core.errors import (
     TooLargeError,
     UsageError,
 )
+from pantry.core.foreign_json import parse_json
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.core.settings import Settings
@@ -36,7 +37,6 @@ from pantry.operations.requests import approval_needed, ask, describe
 from pantry.operations.usage import Tally
 from pantry.permissions import NOBODY, Action, Caller
 from pantry.service import _sse
-from pantry.service._json import parse_json
 from pantry.service._logins import Logins
 from pantry.service._openai_chunks import Answer, Chunk
 from pantry.service.metrics import Measure, Metrics

@@ -55,6 +55,48 @@ def test_templates_in_json_are_checked_in_both_layouts(tmp_path: Path) -> None:
     assert scan(write(tmp_path, "x.jinja", BAD.encode())).level == "refused"
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"chat_template": {"default": "{{ x }}", "tools": BAD}},
+        {"chat_template": {"variants": [{"name": "rag", "template": BAD}]}},
+        {"chat_template": [BAD]},
+        {"processor": {"chat_template": BAD}},
+        {"additional_chat_templates": {"rag": BAD}},
+    ],
+)
+def test_named_and_nested_templates_are_checked(tmp_path: Path, content: object) -> None:
+    assert scan(write(tmp_path, "tokenizer_config.json", json.dumps(content).encode())).level == "refused"
+
+
+def test_template_behind_a_key_that_comes_twice_is_checked(tmp_path: Path) -> None:
+    twice = f'{{"chat_template": {json.dumps(BAD)}, "chat_template": "{{{{ x }}}}"}}'
+    assert scan(write(tmp_path, "tokenizer_config.json", twice.encode())).level == "refused"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"auto_map": {"AutoModel": "modeling_x.X"}}, {"vision_config": {"auto_map": {"AutoConfig": "x.Y"}}},
+        {"trust_remote_code": True}, {"custom_pipelines": {"x": {}}},
+    ],
+)  # fmt: skip
+def test_request_for_code_of_its_own_is_flagged(tmp_path: Path, content: object) -> None:
+    verdict = scan(write(tmp_path, "config.json", json.dumps(content).encode()))
+    assert verdict.level == "warning"
+    assert "run code" in str(verdict.findings[0])
+
+
+def test_usual_config_is_clean(tmp_path: Path) -> None:
+    content = b'{"architectures": ["X"], "trust_remote_code": false, "time_step_limit": [0.0, Infinity]}'
+    assert scan(write(tmp_path, "config.json", content)).findings == ()
+
+
+def test_deeply_nested_json_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path, "config.json", b'{"a":' * 100_000 + b"1" + b"}" * 100_000)
+    assert scan(file).level == "refused"
+
+
 def test_broken_json_is_refused(tmp_path: Path) -> None:
     assert scan(write(tmp_path, "x.json", b"{")).level == "refused"
 

@@ -115,7 +115,17 @@ def test_safetensors_file_is_judged_with_its_config(tmp_path: Path) -> None:
     assert row.need.cache == 4 * 2 * 2 * 8 * 2 * 4096
 
 
-@pytest.mark.parametrize("config", ["{", "[]", '{"num_hidden_layers": "many"}', '{"num_hidden_layers": -3}'])
+@pytest.mark.parametrize(
+    "config",
+    [
+        "{",
+        "[]",
+        "[" * 200_000,
+        '{"a":' * 90_000 + "1" + "}" * 90_000,
+        '{"num_hidden_layers": "many"}',
+        '{"num_hidden_layers": -3}',
+    ],
+)
 def test_odd_config_does_not_break_the_estimate(tmp_path: Path, config: str) -> None:
     header = json.dumps({"a": {"dtype": "U8", "shape": [8], "data_offsets": [0, 8]}}).encode()
     (tmp_path / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"x" * 8)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pantry.core.errors import PantryError, UsageError
+from pantry.core.foreign_json import MAX_DEPTH, parse_json
 from pantry.service import native
 from pantry.service._forms2023 import choose_flex, entry_from, name_from_id, permissions_from, sampling_from
-from pantry.service._json import MAX_DEPTH, parse_json
 from pantry.service.calls import FUNCTIONS, Parameters, parse_call
 
 ANYTHING = st.recursive(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, NoReturn
 
-from pantry.core.errors import UsageError
+from pantry.core.errors import BadFileError, PantryError, UsageError
 
 MAX_DEPTH = 100  # levels of nesting
+Pairs = list[tuple[str, Any]]
 
 
 def parse_json(raw: bytes, what: str) -> Any:
@@ -15,18 +17,37 @@ def parse_json(raw: bytes, what: str) -> Any:
 
     A key that comes twice means different things to different readers (RFC 8259, section 4), so it is no JSON here.
     """
+    return _parsed(raw, what, UsageError, _without_duplicates, _refuse_constant)
+
+
+def parse_file_json(raw: bytes, what: str, pairs: Callable[[Pairs], Any] | None = None) -> Any:
+    """The value in the content of a file that others wrote; NaN and infinities, which makers of models write, pass.
+
+    `pairs` sees every object on its way, keys that come twice included. Raises BadFileError when it is no JSON in
+    UTF-8 or nested too deeply.
+    """
+    return _parsed(raw, what, BadFileError, pairs, None)
+
+
+def _parsed(
+    raw: bytes,
+    what: str,
+    error_class: type[PantryError],
+    pairs: Callable[[Pairs], Any] | None,
+    constant: Callable[[str], Any] | None,
+) -> Any:
     try:
-        value = json.loads(raw, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+        value = json.loads(raw, object_pairs_hook=pairs, parse_constant=constant)
         if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
             _check_depth(value)
     except RecursionError:
-        raise UsageError(f"{what} is not JSON: nested too deeply.") from None
+        raise error_class(f"{what} is not JSON: nested too deeply.") from None
     except ValueError as error:
-        raise UsageError(f"{what} is not JSON: {error}.") from None
+        raise error_class(f"{what} is not JSON: {error}.") from None
     return value
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_duplicates(pairs: Pairs) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
         seen: set[str] = set()
