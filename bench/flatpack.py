@@ -76,6 +76,8 @@ version = "1.0.0"
 summary = "Weights to measure with."
 authors = ["bench"]
 [model]
+[provenance]
+data_unknown = "The weights are noise."
 """
 
 

@@ -49,6 +49,8 @@ def pack(
         packed = pack_flatpack(folder, out, level=None if store else level, progress=progress)
     sizes = f"{format_bytes(packed.content_size)} to {format_bytes(packed.size)}"
     typer.echo(f"Packed {packed.files} files, {sizes}: {packed.path}")
+    if packed.left_out:
+        note(f"Left out, since they are empty: {', '.join(f'{name}/' for name in packed.left_out)}")
     note(f"Sign it: pantry sign {packed.path} --key NAME")
 
 
@@ -144,6 +146,7 @@ def inspect(
             "summary": manifest.summary,
             "authors": ", ".join(manifest.authors),
             "licences": ", ".join(f"{part} {name}" for part, name in licences.items()) or "not told",
+            "data": found.data,
             "contents": found.contents,
             "size": f"{format_bytes(found.size)} in {found.frames} frames",
             "signed by": ", ".join(f"{kind} {key[:12]}" for kind, key in found.signers) or "nobody",

@@ -22,8 +22,8 @@ from pantry.flatpack._reader import Reader
 from pantry.flatpack._tail import write_tail
 from pantry.flatpack._writer import FrameWriter, opened
 from pantry.flatpack.bundle import Bundle
-from pantry.flatpack.check import check_source
-from pantry.flatpack.folder import Found, list_files, open_plain
+from pantry.flatpack.check import check_named_files, check_source
+from pantry.flatpack.folder import Found, empty_folders, list_files, open_plain
 from pantry.flatpack.manifest import MANIFEST_NAME, Manifest
 from pantry.flatpack.meter import Meter, Progress
 from pantry.flatpack.statement import Entry, Statement, dump_statement
@@ -37,7 +37,10 @@ _SMALL = 64 << 10
 
 @dataclass(frozen=True)
 class Packed:
-    """What `pack` made. `contents` is the digest over all files, the same for every packing of them."""
+    """What `pack` made. `contents` is the digest over all files, the same for every packing of them.
+
+    `left_out` are the empty folders, which a flatpack does not keep.
+    """
 
     path: Path
     manifest: Manifest
@@ -45,19 +48,22 @@ class Packed:
     files: int
     content_size: int
     size: int
+    left_out: tuple[str, ...] = ()
 
 
 def pack(folder: Path, out: Path, *, level: int | None = 1, progress: Progress | None = None) -> Packed:
     """Pack `folder` into the unsigned flatpack `out`. The same input gives the same bytes.
 
     `level` is zstd's (1 to 22); None stores everything as it is. `progress` gets bytes done and bytes in all.
-    Raises BadFileError for a manifest or DATASET.md that is not filled in, for links and unsafe names, and
-    StorageError; nothing is left at `out` then.
+    Raises BadFileError for a manifest or DATASET.md that is not filled in, for files that the manifest names and that
+    are not there, for links and unsafe names, and StorageError; nothing is left at `out` then.
     """
     if out.resolve().is_relative_to(folder.resolve()):
         raise UsageError(f"{out} lies inside the folder to be packed.", hint="Give a name outside it with -o.")
     manifest = check_source(folder)
     found = list_files(folder)
+    check_named_files(manifest, folder, found)
+    left_out = tuple(empty_folders(folder))
     found.sort(key=lambda item: item.path != MANIFEST_NAME)
     with staged_file(out) as file, FrameWriter(file, level) as writer:
         entries = tuple(_pack_files(folder, found, writer, progress))
@@ -66,7 +72,8 @@ def pack(folder: Path, out: Path, *, level: int | None = 1, progress: Progress |
         statement = Statement(manifest.name, entries, tuple(writer.frames))
         write_tail(file, statement.frames, Bundle(dump_statement(statement)))
         size = file.tell()
-    return Packed(out, manifest, statement.contents, len(entries), sum(entry.known_size for entry in entries), size)
+    content_size = sum(entry.known_size for entry in entries)
+    return Packed(out, manifest, statement.contents, len(entries), content_size, size, left_out)
 
 
 def _pack_files(folder: Path, found: list[Found], writer: FrameWriter, progress: Progress | None) -> Iterator[Entry]:

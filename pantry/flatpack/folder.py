@@ -62,6 +62,14 @@ def _walk(folder: str, prefix: str, skip: frozenset[str]) -> Iterator[Found]:
                 raise BadFileError(f"{path!r} is a device, pipe or socket; a flatpack holds plain files.")
 
 
+def empty_folders(folder: Path) -> list[str]:
+    """Every folder inside `folder` that holds neither files nor folders, sorted by path."""
+    with storage_errors(f"Reading {folder}"):
+        inner = ((Path(place), folders, files) for place, folders, files in os.walk(folder))
+        found = [place.relative_to(folder) for place, folders, files in inner if not folders and not files]
+    return sorted(str(path) for path in found if path.parts and path.parts[0] not in GIT_NAMES)
+
+
 def open_plain(folder: Path, path: str) -> int:
     """A descriptor to read a file of the folder; never follows a link put there meanwhile."""
     return os.open(f"{folder}/{path}", os.O_RDONLY | os.O_NOFOLLOW | getattr(os, "O_CLOEXEC", 0))

@@ -111,6 +111,8 @@ class Provenance(_Part):
     """Links from data to recipe to weights to evaluation, by digest; `base` are the models this one was made from."""
 
     datasets: tuple[DigestText, ...] = ()
+    data_unknown: Line | None = None
+    """Why nothing is told of the data, in place of a DATASET.md."""
     recipe: DigestText | None = None
     weights: DigestText | None = None
     evaluation: DigestText | None = None
@@ -182,10 +184,22 @@ class Manifest(_Part):
             raise ValueError(f"kind = {self.kind!r} needs a table [{self.kind}]")
         return self
 
+    @model_validator(mode="after")
+    def _unknown_data_are_not_told_of(self) -> Manifest:
+        if self.provenance.data_unknown is not None:
+            told = {
+                f"kind = {self.kind!r}": self.kind in ("recipe", "dataset"),
+                "licence.data": self.licence.data,
+                "provenance.datasets": self.provenance.datasets,
+            }
+            if contrary := [name for name, given in told.items() if given]:
+                raise ValueError(f"provenance.data_unknown contradicts {contrary[0]}; leave one of them out")
+        return self
+
     @property
     def needs_card(self) -> bool:
-        """Whether its weights or data come from a dataset, so that DATASET.md must describe it."""
-        return self.kind in ("recipe", "dataset") or bool(self.licence.data or self.provenance.datasets)
+        """Whether DATASET.md must describe the data: always, unless the manifest says why they are not known."""
+        return self.provenance.data_unknown is None
 
 
 def parse_manifest(content: bytes, where: str = MANIFEST_NAME) -> Manifest:

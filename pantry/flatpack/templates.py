@@ -28,6 +28,11 @@ _LICENCES = {
     "dataset": 'data = "[licence of the data]"',
 }
 
+_UNKNOWN = """
+# [provenance]         # if the weights are not yours: in place of DATASET.md and of `data` above
+# data_unknown = "why nothing is told of the data"
+"""
+
 _TABLES = {
     "model": """
 [model]
@@ -37,7 +42,8 @@ family = "[family, like llama]"
 # context = 512          # tokens
 # tags = ["english"]
 # chat_template = "chat_template.jinja"
-""",
+"""
+    + _UNKNOWN,
     "recipe": """
 [recipe]
 run = "train.sh"
@@ -49,7 +55,8 @@ data = ["data"]
 [adapter]
 base = "[name of the model it belongs to]"
 # rank = 16
-""",
+"""
+    + _UNKNOWN,
     "dataset": "",
 }
 

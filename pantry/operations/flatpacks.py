@@ -27,7 +27,7 @@ from pantry.flatpack.legacy import (
     verify_legacy,
     write_legacy_data,
 )
-from pantry.flatpack.manifest import MANIFEST_NAME, Manifest, read_table
+from pantry.flatpack.manifest import CARD_NAME, MANIFEST_NAME, Manifest, read_table
 from pantry.flatpack.meter import Progress
 from pantry.flatpack.outputs import check_output, is_compressed, is_flatpack, is_legacy_flatpack
 from pantry.flatpack.signature import Verdict, judge, sign, verify
@@ -50,6 +50,14 @@ class Inspection:
     entries: tuple[Entry, ...]
     frames: int
     signers: tuple[tuple[str, str], ...]
+
+    @property
+    def data(self) -> str:
+        """Where it tells of its data: the card, or the manifest's word on why there is none."""
+        if any(entry.path == CARD_NAME for entry in self.entries):
+            return f"described in {CARD_NAME}"
+        reason = self.manifest.provenance.data_unknown
+        return f"not known: {reason}" if reason else "not told"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ version = "1.0.0"
 summary = "A tiny model for tests."
 authors = ["Ada"]
 
+[provenance]
+data_unknown = "The weights are noise."
+
 [model]
 family = "toy"
 """

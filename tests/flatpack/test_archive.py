@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from pantry.core.errors import BadFileError, ConflictError, NotFoundError, UsageError, VerificationError
-from pantry.flatpack import _tar
+from pantry.flatpack import _tar, _unbox
 from pantry.flatpack._writer import FRAME_SIZE
 from pantry.flatpack.archive import Reader, pack
 from pantry.flatpack.signature import judge
@@ -274,3 +274,19 @@ def test_memory_stays_small_for_4_gb_and_inspecting_reads_little(source: Path, t
         assert reader.manifest.name == "ada/tiny"
         assert reader.entries[-1].known_size == 4_000_000_000
     assert time.process_time() - start < 0.05
+
+
+@pytest.mark.parametrize("few", [0, 500])
+def test_unboxing_syncs_its_own_files_not_every_disk(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(_unbox, "_FEW", few)
+    monkeypatch.setattr(os, "sync", lambda: pytest.fail("every disk of the machine was synced"))
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(os.fstat(descriptor).st_ino), fsync(descriptor)))
+    with Reader(packed) as reader:
+        reader.unbox(tmp_path / "out")
+    if few:
+        assert {item.stat().st_ino for item in (tmp_path / "out").rglob("*")} <= set(synced)
+    assert (tmp_path / "out" / "run.sh").is_file()

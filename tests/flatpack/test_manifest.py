@@ -109,7 +109,10 @@ def test_every_kind_survives_writing_and_reading(manifest: Manifest, tmp_path: P
         (MANIFEST.encode() + b"[licence]\ncode = 'Apache-3.0'\n", "did you mean 'Apache-2.0'?"),
         (MANIFEST.encode() + b"[licence]\ncode = 'MIT AND'\n", "is not a licence expression"),
         (MANIFEST.encode() + b"[licence]\ncode = ''\n", "a licence is missing"),
-        (MANIFEST.encode() + b"[provenance]\nrecipe = 'md5:00'\n", "provenance.recipe: 'md5:00' is not a digest"),
+        (
+            MANIFEST.replace("data_unknown", "recipe").encode(),
+            "provenance.recipe: 'The weights are noise.' is not a digest",
+        ),
         (MANIFEST.encode() + b"file = '../weights'\n", "leaves the folder"),
         (b"\xff", "is not UTF-8 at byte 0"),
         (b"a = ", "is not valid TOML"),
@@ -172,12 +175,25 @@ def test_licences_of_spdx_and_of_the_catalogue(given: str, kept: str) -> None:
     assert Licences(weights=given).weights == kept
 
 
-def test_a_card_is_needed_where_data_are_told_of() -> None:
-    model = parse_manifest(MANIFEST.encode())
-    assert not model.needs_card
-    assert model.model_copy(update={"licence": Licences(data="MIT")}).needs_card
-    assert model.model_copy(update={"provenance": Provenance(datasets=(DIGEST,))}).needs_card
-    assert model.model_copy(update={"kind": "dataset"}).needs_card
+def test_a_card_is_needed_unless_the_manifest_says_why_there_is_none() -> None:
+    silent = parse_manifest(changed().replace(b'data_unknown = "The weights are noise."', b""))
+    assert silent.needs_card
+    assert not parse_manifest(MANIFEST.encode()).needs_card
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"licence": {"data": "MIT"}},
+        {"provenance": {"data_unknown": "Not ours.", "datasets": [str(DIGEST)]}},
+        {"kind": "dataset"},
+        {"kind": "recipe", "recipe": {"run": "train.sh"}},
+    ],
+)
+def test_who_tells_of_the_data_cannot_say_that_they_are_unknown(told: dict[str, object]) -> None:
+    table = parse_manifest(MANIFEST.encode()).model_dump(mode="json", exclude_none=True)
+    with pytest.raises(ValueError, match=r"data_unknown contradicts"):
+        Manifest.model_validate(table | told)
 
 
 def test_no_manifest_is_not_found(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from pantry.core.errors import (
 )
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
+from pantry.flatpack.archive import Reader
+from pantry.flatpack.dataset_card import Card, render_card
 from pantry.flatpack.keys import new_key
 from pantry.flatpack.signature import sign
 from pantry.operations.deltas import (
@@ -179,3 +181,26 @@ def test_the_result_is_under_both_licences(base: str | None, own: str | None, bo
 def test_an_unknown_licence_is_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="Apache-2"):
         stricter_licence("Apache-2", None)
+
+
+def test_the_card_of_the_change_travels_with_the_delta(tmp_path: Path, paths: Paths, models: list[Path]) -> None:
+    card = render_card(Card(name="Notes")).replace("[", "").replace("]", "")
+    (models[1] / "DATASET.md").write_text(card)
+    for out in (tmp_path / "folder", tmp_path / "packed.fpk"):
+        make_delta(paths, str(models[0]), str(models[1]), out)
+    with Reader(tmp_path / "packed.fpk") as reader:
+        assert reader.read("DATASET.md").decode() == card
+        assert reader.manifest.provenance.data_unknown is None
+    assert (tmp_path / "folder" / "DATASET.md").read_text() == card
+    flatten_deltas(paths, str(models[0]), [tmp_path / "folder"], tmp_path / "flat.fpk")
+    with Reader(tmp_path / "flat.fpk") as reader:
+        assert reader.read("DATASET.md").decode() == card
+
+
+def test_a_delta_of_weights_without_a_card_says_so(tmp_path: Path, paths: Paths, models: list[Path]) -> None:
+    make_delta(paths, str(models[0]), str(models[1]), tmp_path / "tuned.fpk")
+    with Reader(tmp_path / "tuned.fpk") as reader:
+        assert "without a DATASET.md" in (reader.manifest.provenance.data_unknown or "")
+    (models[1] / "DATASET.md").write_text(render_card())
+    with pytest.raises(BadFileError, match="is still"):
+        make_delta(paths, str(models[0]), str(models[1]), tmp_path / "other.fpk")

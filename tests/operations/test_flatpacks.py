@@ -80,6 +80,75 @@ def test_a_missing_card_stops_packing(filled: Path) -> None:
         flatpacks.pack_flatpack(filled)
 
 
+@pytest.mark.parametrize("template", ["model", "adapter"])
+def test_leaving_out_the_card_and_the_licence_of_the_data_does_not_do(template: str, tmp_path: Path) -> None:
+    folder = tmp_path / "quiet"
+    flatpacks.start_flatpack(folder, template)
+    fill(folder)
+    (folder / "DATASET.md").unlink()
+    manifest = folder / "flatpack.toml"
+    manifest.write_text(re.sub(r"(?m)^data = .*\n", "", manifest.read_text()))
+    with pytest.raises(BadFileError, match="has no DATASET") as error:
+        flatpacks.pack_flatpack(folder)
+    assert "data_unknown" in (error.value.hint or "")
+    manifest.write_text(manifest.read_text() + '[provenance]\ndata_unknown = "Meta tells nothing of them."\n')
+    path = flatpacks.pack_flatpack(folder).path
+    assert flatpacks.inspect_flatpack(path).data == "not known: Meta tells nothing of them."
+
+
+def test_a_recipe_cannot_say_that_its_data_are_unknown(filled: Path) -> None:
+    manifest = filled / "flatpack.toml"
+    manifest.write_text(manifest.read_text() + '[provenance]\ndata_unknown = "We forgot."\n')
+    with pytest.raises(BadFileError, match="data_unknown contradicts kind = 'recipe'"):
+        flatpacks.pack_flatpack(filled)
+
+
+def test_a_card_that_is_not_needed_is_filled_in_all_the_same(tmp_path: Path) -> None:
+    flatpacks.start_flatpack(tmp_path / "m", "model")
+    card = (tmp_path / "m" / "DATASET.md").read_text()
+    fill(tmp_path / "m")
+    manifest = tmp_path / "m" / "flatpack.toml"
+    text = re.sub(r"(?m)^data = .*\n", "", manifest.read_text())
+    manifest.write_text(text + '[provenance]\ndata_unknown = "Not ours."\n')
+    (tmp_path / "m" / "DATASET.md").write_text(card)
+    with pytest.raises(BadFileError, match=r"DATASET\.md, line"):
+        flatpacks.pack_flatpack(tmp_path / "m")
+
+
+def test_files_that_the_manifest_names_must_be_there(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    flatpacks.start_flatpack(folder, "model")
+    fill(folder)
+    manifest = folder / "flatpack.toml"
+    manifest.write_text(manifest.read_text() + 'file = "m.gguf"\nchat_template = "chat.jinja"\n')
+    with pytest.raises(BadFileError) as error:
+        flatpacks.pack_flatpack(folder)
+    assert "model.file = 'm.gguf': there is no such file" in error.value.message
+    assert "model.chat_template = 'chat.jinja'" in error.value.message
+    (folder / "m.gguf").mkdir()
+    (folder / "chat.jinja").touch()
+    with pytest.raises(BadFileError, match=r"model\.file"):
+        flatpacks.pack_flatpack(folder)
+
+
+def test_script_and_data_of_a_recipe_must_be_there(filled: Path) -> None:
+    (filled / "train.sh").unlink()
+    (filled / "data").rmdir()
+    with pytest.raises(BadFileError) as error:
+        flatpacks.pack_flatpack(filled)
+    assert [line.partition(": ")[2] for line in error.value.message.splitlines()] == [
+        "recipe.run = 'train.sh': there is no such file.",
+        "recipe.data = 'data': there is no such file or folder.",
+    ]
+
+
+def test_empty_folders_are_left_out_and_named(filled: Path) -> None:
+    (filled / "notes" / "later").mkdir(parents=True)
+    assert flatpacks.pack_flatpack(filled).left_out == ("data", "notes/later")
+    (filled / "data" / "a.txt").write_text("a")
+    assert flatpacks.pack_flatpack(filled).left_out == ("notes/later",)
+
+
 def test_pack_sign_verify_inspect_unbox(filled: Path, paths: Paths, identity: str, tmp_path: Path) -> None:
     path = flatpacks.pack_flatpack(filled).path
     assert not flatpacks.verify_flatpack(paths, path).ok

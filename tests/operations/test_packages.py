@@ -9,7 +9,7 @@ import pytest
 from pantry.core.errors import ConflictError, NotFoundError, VerificationError
 from pantry.core.paths import Paths
 from pantry.flatpack.archive import pack
-from pantry.flatpack.manifest import Adapter, Manifest, write_manifest
+from pantry.flatpack.manifest import Adapter, Manifest, Provenance, write_manifest
 from pantry.flatpack.signature import sign
 from pantry.operations.packages import copy_package, installed_packages, package_files, remove_package
 from pantry.operations.pull import pull
@@ -23,7 +23,7 @@ def adapter(paths: Paths, tmp_path: Path) -> str:
     source.mkdir()
     manifest = Manifest(
         kind="adapter", name="ada/hat", version="1.0.0", summary="A hat for a fox.", authors=("Ada",),
-        adapter=Adapter(base="fox"),
+        adapter=Adapter(base="fox"), provenance=Provenance(data_unknown="The weights are noise."),
     )  # fmt: skip
     write_manifest(manifest, source)
     (source / "deep").mkdir()

@@ -9,7 +9,7 @@ from typing import Any
 from pantry.core.paths import Paths
 from pantry.flatpack.archive import pack
 from pantry.flatpack.keys import PrivateKey, new_key
-from pantry.flatpack.manifest import Licences, Manifest, ModelFacts, write_manifest
+from pantry.flatpack.manifest import Licences, Manifest, ModelFacts, Provenance, write_manifest
 from pantry.flatpack.signature import sign
 from pantry.flatpack.trust import Rule, TrustFile, trusted_folder, write_trust_file
 from pantry.repository.publish import create, publish
@@ -47,6 +47,7 @@ def make_flatpack(
         authors=("Ada",),
         licence=Licences(weights=licence),
         model=ModelFacts(**{"tags": ("stories",), "parameters": 1000, "context": 128} | (facts or {})),
+        provenance=Provenance(data_unknown="The weights are noise."),
     )
     write_manifest(manifest, source)
     weights = content if content is not None else gguf(f"{name} {version}")
