@@ -52,9 +52,12 @@ def show(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Show what is known of a model: facts, rights, where to get it, whether it fits here."""
+    import contextlib
+
     from pantry.catalogue.lookup import Catalogue
     from pantry.cli._output import print_json
     from pantry.cli.catalogue import print_description
+    from pantry.core.errors import NotFoundError
     from pantry.core.paths import find_paths
     from pantry.operations.catalogue import describe_any
     from pantry.operations.fit import fit_named
@@ -65,7 +68,8 @@ def show(
     found, description = describe_any(paths, catalogue, model)
     fit = None
     if found is None or found.format == "gguf":
-        (fit,) = fit_named(paths, catalogue, [str(found.name) if found else model], machine_facts(paths))
+        with contextlib.suppress(NotFoundError):  # of an entry that does not tell its size
+            (fit,) = fit_named(paths, catalogue, [str(found.name) if found else model], machine_facts(paths))
     if as_json:
         known = _as_object(found) if found else {}
         print_json(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from pantry.operations.repositories import Looked
 
 PANEL = "Models"
 _KEYS = typer.Option(None, "--key", help="Name of your key, or a key as PEM file. May be repeated.")
@@ -48,8 +52,10 @@ def add(
     from pantry.core.paths import find_paths
     from pantry.operations.repositories import add_repository
 
-    snapshot = add_repository(find_paths(), name, url, root)
-    typer.echo(f"{name} offers {len(snapshot.entries)} flatpacks (root version {snapshot.root_version}).")
+    looked = add_repository(find_paths(), name, url, root)
+    typer.echo(f"{name} offers {_offer(looked)} (root version {looked.snapshot.root_version}).")
+    if looked.problem is not None:
+        note(f"Its catalogue entries were left out: {looked.problem.message}")
     note("Flatpacks also need a signer you trust: pantry key trust KEY.pem --for 'NAME*'")
 
 
@@ -64,20 +70,27 @@ def remove(name: str = typer.Argument(help="Name of the repository.")) -> None:
 
 def refresh() -> None:
     """Look at all repositories again."""
+    from pantry.cli._output import note
     from pantry.core.errors import PantryError
     from pantry.core.paths import find_paths
     from pantry.operations.repositories import refresh_repositories
 
     failed: PantryError | None = None
     for outcome in refresh_repositories(find_paths()):
-        if outcome.snapshot is not None:
-            until = outcome.snapshot.expires[:10]
-            typer.echo(f"{outcome.name}: {len(outcome.snapshot.entries)} flatpacks, verified, until {until}")
+        if (looked := outcome.looked) is not None:
+            typer.echo(f"{outcome.name}: {_offer(looked)}, verified, until {looked.snapshot.expires[:10]}")
+            if looked.problem is not None:
+                note(f"Its catalogue entries were left out: {looked.problem.message}")
         else:
             typer.echo(f"{outcome.name}: failed")
             failed = outcome.error
     if failed is not None:
         raise failed
+
+
+def _offer(looked: Looked) -> str:
+    entries = f" and {looked.entries.count} catalogue entries" if looked.entries else ""
+    return f"{len(looked.snapshot.entries)} flatpacks{entries}"
 
 
 def init(
@@ -106,20 +119,30 @@ def init(
 def publish(
     folder: Path = typer.Argument(help="The repository."),
     files: list[Path] | None = typer.Argument(None, help="Signed flatpacks; none renews the signatures."),
+    entries: list[Path] | None = typer.Option(
+        None, help="Catalogue file (TOML) whose entries users get, in the place of those before. May be repeated."
+    ),
+    no_entries: bool = typer.Option(False, "--no-entries", help="Offer no catalogue entries any more."),
     capability: list[str] | None = typer.Option(None, help="A measured score like coding=3.5. May be repeated."),
     key: list[str] | None = _KEYS,
     passphrase_stdin: bool = _STDIN,
 ) -> None:
-    """Check flatpacks and put them into a repository; without files, sign its metadata anew."""
+    """Check flatpacks and put them into a repository; without files, sign its metadata anew.
+
+    Catalogue entries tell users of models: facts, licences, where to get them. Users receive them with the next look.
+    """
     from pantry.cli._passphrase import asker
     from pantry.core.paths import find_paths
     from pantry.operations.publish import publish_files
 
     ask = asker(passphrase_stdin)
-    made = publish_files(find_paths(), folder, files or [], key or [], ask, _scores(capability or []))
+    chosen = [] if no_entries else entries or None
+    made = publish_files(find_paths(), folder, files or [], key or [], ask, _scores(capability or []), chosen)
     for each in made:
         typer.echo(f"Published {each.name} {each.version}.")
-    if not made:
+    if chosen is not None:
+        typer.echo("Published the catalogue entries." if chosen else "No catalogue entries are offered any more.")
+    elif not made:
         typer.echo(f"The metadata in {folder} are signed anew.")
 
 

@@ -15,6 +15,7 @@ from pantry.core.files import storage_errors, write_atomically
 from pantry.core.paths import Paths, make_private
 from pantry.flatpack.keyring import Ask, keys_folder, signing_keys
 from pantry.flatpack.keys import PrivateKey, PublicKey, load_private_key, load_public_key, new_key
+from pantry.operations.entries import pack_entries
 from pantry.repository import publish as rules
 from pantry.repository.publish import Lifetimes, Published
 
@@ -69,9 +70,14 @@ def publish_files(
     keys: Sequence[str],
     ask: Ask,
     capabilities: dict[str, float] | None = None,
+    entries: Sequence[Path] | None = None,
 ) -> list[Published]:
-    """Publish signed flatpacks; without any, sign the metadata anew so that they do not expire."""
-    return rules.publish(folder, files, _signers(paths, folder, keys, ask), capabilities=capabilities)
+    """Publish signed flatpacks; without any, sign the metadata anew so that they do not expire.
+
+    `entries` are catalogue files whose entries take the place of those offered so far; no file at all withdraws them.
+    """
+    content = None if entries is None else pack_entries(entries) if entries else b""
+    return rules.publish(folder, files, _signers(paths, folder, keys, ask), capabilities=capabilities, entries=content)
 
 
 def yank_version(

@@ -128,9 +128,11 @@ def _resolve(job: Job, ref: NamedRef) -> Entry:
 def _look(job: Job, repository: str) -> None:
     """Bring the index up to date, or offline say how old it is."""
     if not job.settings.offline:
-        snapshot = refresh_repository(job.paths, repository, job.settings)
-        until = snapshot.expires[:10]
-        job.say("metadata verified", f"{repository}, root version {snapshot.root_version}, until {until}")
+        looked = refresh_repository(job.paths, repository, job.settings)
+        until = looked.snapshot.expires[:10]
+        job.say("metadata verified", f"{repository}, root version {looked.snapshot.root_version}, until {until}")
+        if looked.problem is not None:
+            job.say("metadata verified", f"its catalogue entries were left out: {looked.problem.message}")
         return
     with Database(job.paths.database) as database:
         state = Index(database).states().get(repository)

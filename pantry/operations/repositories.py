@@ -9,9 +9,11 @@ from pathlib import Path
 from pantry.catalogue.lookup import Catalogue
 from pantry.catalogue.rights import Circumstances
 from pantry.catalogue.schema import Use
-from pantry.core.errors import NotFoundError, PantryError, UsageError
+from pantry.core.errors import BadFileError, NotFoundError, PantryError, UsageError
+from pantry.core.files import write_atomically
 from pantry.core.paths import Paths
 from pantry.core.settings import Settings, load_settings
+from pantry.operations.entries import MAX_RECEIVED, Received, install_entries, received_entries, remove_entries
 from pantry.repository.configured import Configured, Repositories, read_root
 from pantry.repository.entry import KINDS, Entry, Snapshot
 from pantry.repository.fetch import Fetcher
@@ -30,11 +32,20 @@ class Listed:
 
 
 @dataclass(frozen=True)
+class Looked:
+    """What a look at a repository brought. `problem`: why its catalogue entries are not those it offers now."""
+
+    snapshot: Snapshot
+    entries: Received | None = None
+    problem: PantryError | None = None
+
+
+@dataclass(frozen=True)
 class Refreshed:
-    """The outcome of looking at one repository: a snapshot, or the error."""
+    """The outcome of looking at one repository, or the error."""
 
     name: str
-    snapshot: Snapshot | None
+    looked: Looked | None
     error: PantryError | None = None
 
 
@@ -43,7 +54,7 @@ def fetcher_of(paths: Paths, settings: Settings) -> Fetcher:
     return Fetcher(paths.partial, Limits(bandwidth=settings.bandwidth, connections=settings.connections))
 
 
-def add_repository(paths: Paths, name: str, url: str, root_file: Path) -> Snapshot:
+def add_repository(paths: Paths, name: str, url: str, root_file: Path) -> Looked:
     """Add a repository with its root of trust, and look at it; nothing is added when that fails.
 
     Raises UsageError, ConflictError, NotFoundError (root file), BadFileError (no root), VerificationError,
@@ -65,6 +76,7 @@ def add_repository(paths: Paths, name: str, url: str, root_file: Path) -> Snapsh
 def remove_repository(paths: Paths, name: str) -> None:
     """Forget a repository; what was pulled from it stays. Raises NotFoundError with the nearest name."""
     Repositories(paths).remove(name)
+    remove_entries(paths, name)
     with Database(paths.database) as database:
         Index(database).forget(name)
 
@@ -76,15 +88,46 @@ def list_repositories(paths: Paths) -> list[Listed]:
     return [Listed(each, states.get(each.name)) for each in Repositories(paths).list()]
 
 
-def refresh_repository(paths: Paths, name: str, settings: Settings | None = None) -> Snapshot:
-    """Look at one repository now. Raises UsageError when offline, VerificationError, DownloadError."""
+def refresh_repository(paths: Paths, name: str, settings: Settings | None = None) -> Looked:
+    """Look at one repository now. Raises UsageError when offline, VerificationError, DownloadError.
+
+    Flatpacks can be pulled also where its catalogue entries cannot be taken in.
+    """
     settings = settings or load_settings(paths)
     if settings.offline:
         raise UsageError("Pantry is set to work offline.", hint="Unset PANTRY_OFFLINE, or offline in config.toml.")
-    snapshot = opened(paths, name).snapshot(fetcher_of(paths, settings))
+    repository, fetcher = opened(paths, name), fetcher_of(paths, settings)
+    snapshot = repository.snapshot(fetcher)
     with Database(paths.database) as database:
         Index(database).replace(snapshot)
-    return snapshot
+    try:
+        return Looked(snapshot, _take_entries(paths, repository, snapshot, fetcher))
+    except PantryError as error:
+        return Looked(snapshot, problem=error)
+
+
+def _take_entries(paths: Paths, repository: Repository, snapshot: Snapshot, fetcher: Fetcher) -> Received | None:
+    """Bring the repository's catalogue entries up to date; they are fetched when they are others than last time."""
+    name, offered = snapshot.repository, snapshot.catalogue
+    mark = Repositories(paths).state(name) / "entries.digest"
+    if offered is None:
+        remove_entries(paths, name)
+        mark.unlink(missing_ok=True)
+        return None
+    here = next((each for each in received_entries(paths) if each.repository == name), None)
+    if here is not None and mark.is_file() and mark.read_text() == str(offered.digest):
+        return here
+    if offered.length > MAX_RECEIVED:
+        raise BadFileError(
+            f"The catalogue entries of {name} have {offered.length} bytes; at most {MAX_RECEIVED} are read."
+        )
+    with repository.fetched(offered, fetcher) as file:
+        content = file.read_bytes()
+    received = install_entries(
+        paths, name, snapshot.version, content, f"root version {snapshot.root_version} of {name}"
+    )
+    write_atomically(mark, str(offered.digest).encode())
+    return received
 
 
 def refresh_repositories(paths: Paths) -> list[Refreshed]:

@@ -13,14 +13,22 @@ from typing import Any
 from urllib.parse import quote
 
 from tuf.api import exceptions
-from tuf.api.metadata import Metadata, Root, Targets
+from tuf.api.metadata import Metadata, Root, TargetFile, Targets
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from pantry.core.errors import BadFileError, DownloadError, PantryError, UsageError, VerificationError
 from pantry.core.files import storage_errors
 from pantry.core.refs import Digest
 from pantry.flatpack.names import check_path
-from pantry.repository.entry import Entry, Snapshot, parse_custom
+from pantry.repository.entry import (
+    CATALOGUE_CUSTOM,
+    CATALOGUE_PATH,
+    CatalogueTarget,
+    Entry,
+    Snapshot,
+    Target,
+    parse_custom,
+)
 from pantry.repository.locks import locked
 from pantry.repository.roots import check_root
 from pantry.repository.source import Place
@@ -45,10 +53,10 @@ def refresh(place: Place, base_url: str, reader: FetcherInterface, waiting: Call
         return _snapshot(place)
 
 
-def target_path(entry: Entry) -> str:
-    """The path of an entry's file below `targets/`, with its hash before the name (consistent snapshots), quoted."""
-    folder, slash, name = entry.path.rpartition("/")
-    return quote(f"{folder}{slash}{entry.digest.hex}.{name}")
+def target_path(target: Target) -> str:
+    """The path of a target's file below `targets/`, with its hash before the name (consistent snapshots), quoted."""
+    folder, slash, name = target.path.rpartition("/")
+    return quote(f"{folder}{slash}{target.digest.hex}.{name}")
 
 
 @contextlib.contextmanager
@@ -91,14 +99,26 @@ def _snapshot(place: Place) -> Snapshot:
     root = Metadata[Root].from_file(str(place.state / "root.json")).signed
     targets = Metadata[Targets].from_file(str(place.state / "targets.json")).signed
     expires = json.loads((place.state / "timestamp.json").read_bytes())["signed"]["expires"]
-    entries, skipped = [], 0
+    entries, skipped, catalogue = [], 0, None
     for path, target in targets.targets.items():
+        if path == CATALOGUE_PATH and (catalogue := _catalogue(target)):
+            continue
         entry = _entry(place.name, path, target.length, target.hashes, target.unrecognized_fields.get("custom"))
         if entry is None:
             skipped += 1
         else:
             entries.append(entry)
-    return Snapshot(place.name, root.version, targets.version, expires, tuple(entries), skipped)
+    return Snapshot(place.name, root.version, targets.version, expires, tuple(entries), skipped, catalogue)
+
+
+def _catalogue(target: TargetFile) -> CatalogueTarget | None:
+    """The target with catalogue entries, unless it is of a format to come."""
+    if target.unrecognized_fields.get("custom") != CATALOGUE_CUSTOM:
+        return None
+    try:
+        return CatalogueTarget(target.path, target.length, Digest.parse(f"sha256:{target.hashes.get('sha256', '')}"))
+    except UsageError:
+        return None
 
 
 def _entry(repository: str, path: str, length: int, hashes: dict[str, str], custom: Any) -> Entry | None:

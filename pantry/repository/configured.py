@@ -97,7 +97,7 @@ class Repositories:
         self._write(tuple(each for each in self.list() if each.name != name))
         with storage_errors(f"Removing the repository {name}"):
             self._root_file(name).unlink(missing_ok=True)
-            shutil.rmtree(self._state(name), ignore_errors=True)
+            shutil.rmtree(self.state(name), ignore_errors=True)
 
     def place(self, repository: Configured) -> Place:
         """Where it is, its root and its state. Raises BadFileError when the root is gone."""
@@ -108,9 +108,10 @@ class Repositories:
                 hint=f"Add it anew: pantry repo remove {repository.name}, then pantry repo add ... --root ROOT.json",
             )
         with storage_errors(f"Reading {file}"):
-            return Place(repository.name, repository.url, file.read_bytes(), self._state(repository.name))
+            return Place(repository.name, repository.url, file.read_bytes(), self.state(repository.name))
 
-    def _state(self, name: str) -> Path:
+    def state(self, name: str) -> Path:
+        """The folder of what was verified of a repository."""
         return self.paths.data / "repositories" / name
 
     def _root_file(self, name: str) -> Path:

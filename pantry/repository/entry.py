@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Protocol, get_args
 
 from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -13,6 +13,10 @@ from pantry.flatpack.manifest import Kind, Licences, Manifest, Name
 from pantry.flatpack.manifest import Version as VersionText
 
 KINDS: tuple[str, ...] = get_args(Kind)
+CATALOGUE_PATH = "catalogue/entries.json"
+"""The target that holds catalogue entries; no flatpack has a path like it."""
+CATALOGUE_CUSTOM = {"kind": "catalogue", "format": 1}
+"""What marks that target."""
 Word = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
@@ -37,6 +41,26 @@ class Custom(BaseModel):
     capabilities: dict[Word, float] = Field(default_factory=dict)
     yanked: Word | None = None
     """Why it should not be used any more."""
+
+
+class Target(Protocol):
+    """A file of a repository: its path there, its length in bytes, its digest."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def digest(self) -> Digest: ...
+
+
+@dataclass(frozen=True)
+class CatalogueTarget:
+    """The catalogue entries in a repository, in one file."""
+
+    path: str
+    length: int
+    digest: Digest
 
 
 @dataclass(frozen=True)
@@ -65,7 +89,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a repository says, verified. `expires` is RFC 3339; `skipped` counts targets that are no flatpacks."""
+    """What a repository says, verified. `expires` is RFC 3339; `skipped` counts targets that are not known."""
 
     repository: str
     root_version: int
@@ -73,6 +97,8 @@ class Snapshot:
     expires: str
     entries: tuple[Entry, ...]
     skipped: int = 0
+    catalogue: CatalogueTarget | None = None
+    """The catalogue entries it offers beside its flatpacks."""
 
 
 def parse_custom(content: Any) -> Custom | None:

@@ -16,7 +16,7 @@ from pantry.core.files import staged_file, storage_errors, write_atomically
 from pantry.flatpack.archive import Reader
 from pantry.flatpack.keys import PrivateKey, PublicKey
 from pantry.repository._roles import ONLINE, Lifetimes, Roles, Signers, metadata_file, newest_root, role_key
-from pantry.repository.entry import custom_of, parse_custom
+from pantry.repository.entry import CATALOGUE_CUSTOM, CATALOGUE_PATH, custom_of, parse_custom
 from pantry.repository.locks import locked
 
 __all__ = ["Lifetimes", "Published", "create", "key_ids", "publish", "rotate", "tuf_key_id", "yank"]
@@ -77,9 +77,12 @@ def publish(
     signers: Sequence[PrivateKey],
     *,
     capabilities: dict[str, float] | None = None,
+    entries: bytes | None = None,
     life: Lifetimes | None = None,
 ) -> list[Published]:
     """Check flatpacks, copy them into the repository and sign its metadata anew; without files only the latter.
+
+    `entries` is a document of catalogue entries that takes the place of the one before; empty: none is offered now.
 
     Raises BadFileError for a flatpack that is damaged or not signed, and ConflictError when that version was
     published with other content. Nothing is published then.
@@ -87,6 +90,8 @@ def publish(
     with _changing(folder):
         roles = Roles.load(folder)
         made = [_add(roles, file, capabilities or {}) for file in files]
+        if entries is not None:
+            _offer_entries(roles, entries)
         roles.write_online(Signers.of(signers), life or Lifetimes())
         return made
 
@@ -174,6 +179,17 @@ def _add(roles: Roles, file: Path, capabilities: dict[str, float]) -> Published:
     if known is None:
         roles.targets.signed.targets[path] = target
     return Published(manifest.name, manifest.version, path, target.length)
+
+
+def _offer_entries(roles: Roles, content: bytes) -> None:
+    roles.targets.signed.targets.pop(CATALOGUE_PATH, None)
+    if not content:
+        return
+    target = TargetFile.from_data(CATALOGUE_PATH, content, ["sha256"])
+    target.unrecognized_fields["custom"] = dict(CATALOGUE_CUSTOM)
+    folder, _, name = CATALOGUE_PATH.rpartition("/")
+    write_atomically(roles.folder / "targets" / folder / f"{target.hashes['sha256']}.{name}", content)
+    roles.targets.signed.targets[CATALOGUE_PATH] = target
 
 
 def _copy_file(source: Path, target: Path) -> None:

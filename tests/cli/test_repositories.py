@@ -132,3 +132,18 @@ def test_discover_finds_nothing_quietly(tmp_path: Path, monkeypatch: pytest.Monk
     for name in ("XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "OLLAMA_MODELS"):
         monkeypatch.delenv(name, raising=False)
     assert "No model of another runner" in pantry("discover", home=tmp_path / "u")
+
+
+def test_catalogue_entries_travel_with_a_repository(lab: Path, tmp_path: Path) -> None:
+    admin, user, file = tmp_path / "admin", tmp_path / "user", tmp_path / "own.toml"
+    file.write_text(
+        '[[model]]\nid = "lab-7b"\nname = "Lab 7B"\nfamily = "lab"\nsources = ["background"]\nchecked = "2026-11-21"\n'
+    )
+    said = pantry("repo", "publish", str(lab), "--entries", str(file), home=admin)
+    assert "Published the catalogue entries." in said
+    said = pantry("repo", "add", "lab", str(lab), "--root", str(lab / "root.json"), home=user)
+    assert "lab offers 1 flatpacks and 1 catalogue entries" in said
+    assert "Lab 7B" in pantry("show", "lab-7b", home=user)
+    pantry("repo", "publish", str(lab), "--no-entries", home=admin)
+    assert "lab: 1 flatpacks, verified" in pantry("repo", "refresh", home=user)
+    pantry("show", "lab-7b", home=user, fails=3)

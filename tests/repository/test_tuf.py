@@ -104,7 +104,7 @@ def test_every_kind_is_registered_and_loads() -> None:
     assert KINDS.names() == ["directory", "http", "memory"]
     for name in KINDS.names():
         assert hasattr(KINDS.get(name), "snapshot")
-        assert hasattr(KINDS.get(name), "fetched")
+        assert hasattr(KINDS.get(name), "where")
 
 
 def test_second_look_fetches_the_timestamp_only(place: Place, fetcher: Fetcher, server: FileServer) -> None:

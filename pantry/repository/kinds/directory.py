@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -12,8 +11,8 @@ from tuf.ngclient import FetcherInterface
 
 from pantry.core.errors import NotFoundError
 from pantry.repository._tuf import refresh, target_path
-from pantry.repository.entry import Entry, Snapshot
-from pantry.repository.fetch import Fetcher, Progress
+from pantry.repository.entry import Snapshot, Target
+from pantry.repository.fetch import Fetcher
 from pantry.repository.source import Place
 
 
@@ -48,17 +47,8 @@ class DirectoryRepository:
             raise NotFoundError(f"The folder {self._folder} of the repository {self._place.name!r} is not there.")
         return refresh(self._place, "folder:/", FolderReader(self._folder), None)
 
-    @contextlib.contextmanager
-    def fetched(
-        self,
-        entry: Entry,
-        fetcher: Fetcher,
-        progress: Progress | None = None,
-        waiting: Callable[[], None] | None = None,
-    ) -> Iterator[Path]:
-        source = self._folder / "targets" / unquote(target_path(entry))
-        with fetcher.copied(source, entry.digest, entry.length, progress, waiting) as file:
-            yield file
+    def where(self, target: Target) -> Path:
+        return self._folder / "targets" / unquote(target_path(target))
 
 
 KIND = DirectoryRepository

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from pathlib import Path
+from collections.abc import Iterator
 
 from tuf.api.exceptions import DownloadError as TufDownloadError
 from tuf.api.exceptions import DownloadHTTPError
@@ -14,8 +12,8 @@ from tuf.ngclient import FetcherInterface
 from pantry.repository._http import Interrupted, open_response
 from pantry.repository._tuf import refresh, target_path
 from pantry.repository.address import Address
-from pantry.repository.entry import Entry, Snapshot
-from pantry.repository.fetch import Fetcher, Progress, Tries, Wanted
+from pantry.repository.entry import Snapshot, Target
+from pantry.repository.fetch import Fetcher, Tries
 from pantry.repository.limits import Limits
 from pantry.repository.source import Place
 
@@ -63,15 +61,8 @@ class HttpRepository:
     def snapshot(self, fetcher: Fetcher) -> Snapshot:
         return refresh(self._place, self._base, HttpReader(fetcher.limits), None)
 
-    def fetched(
-        self,
-        entry: Entry,
-        fetcher: Fetcher,
-        progress: Progress | None = None,
-        waiting: Callable[[], None] | None = None,
-    ) -> AbstractContextManager[Path]:
-        url = Address.parse(f"{self._base}targets/{target_path(entry)}")
-        return fetcher.fetched(Wanted(url, entry.length, entry.digest), progress, waiting)
+    def where(self, target: Target) -> Address:
+        return Address.parse(f"{self._base}targets/{target_path(target)}")
 
 
 KIND = HttpRepository

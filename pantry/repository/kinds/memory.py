@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import ClassVar
 
 from pantry.core.errors import NotFoundError
-from pantry.core.files import write_atomically
-from pantry.repository.entry import Entry, Snapshot
-from pantry.repository.fetch import Fetcher, Progress
+from pantry.repository.entry import Entry, Snapshot, Target
+from pantry.repository.fetch import Fetcher
 from pantry.repository.source import Place
 
 
@@ -26,23 +22,10 @@ class MemoryRepository:
         entries = tuple(entry for entry, _ in self._files().values())
         return Snapshot(self._place.name, 1, len(entries), "9999-12-31T00:00:00Z", entries)
 
-    @contextlib.contextmanager
-    def fetched(
-        self,
-        entry: Entry,
-        fetcher: Fetcher,
-        progress: Progress | None = None,
-        waiting: Callable[[], None] | None = None,
-    ) -> Iterator[Path]:
-        if entry.path not in self._files():
-            raise NotFoundError(f"{entry.path} is not there.")
-        source = fetcher.folder / f"{entry.digest.hex}.memory"
-        write_atomically(source, self._files()[entry.path][1])
-        try:
-            with fetcher.copied(source, entry.digest, entry.length, progress, waiting) as file:
-                yield file
-        finally:
-            source.unlink(missing_ok=True)
+    def where(self, target: Target) -> bytes:
+        if target.path not in self._files():
+            raise NotFoundError(f"{target.path} is not there.")
+        return self._files()[target.path][1]
 
     def _files(self) -> dict[str, tuple[Entry, bytes]]:
         return self.CONTENT.get(self._place.url, {})
