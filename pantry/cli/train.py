@@ -34,6 +34,11 @@ def train(
     plan: bool = typer.Option(False, "--plan", help="Say what the training will take, and stop."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Check the recipe and print every setting, and stop."),
     install: bool = typer.Option(True, help="Add the model to this machine's models."),
+    run_script: bool = typer.Option(
+        False, "--run-script", help="Run the recipe's own script, in a sandbox; only with a trusted signature."
+    ),
+    allow_network: bool = typer.Option(False, "--allow-network", help="With --run-script: it may use the network."),
+    yes: bool = typer.Option(False, "--yes", "-y", help="With --run-script: do not ask."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Train a language model from scratch on your text: tokenizer, training, GGUF, flatpack. Ctrl-C saves."""
@@ -46,6 +51,9 @@ def train(
     if resume and fresh:
         raise UsageError("--resume goes on and --fresh begins anew; give one of them.")
     paths = find_paths()
+    if run_script:
+        _run_script(folder, minutes, out, network=allow_network, yes=yes, resume=resume)
+        return
     choices = TrainingChoices(minutes, tokens, preset, device, threads, offline=load_settings(paths).offline)
     if dry_run:
         _print_settings(check_recipe(folder, choices).settings.model_dump(), as_json)
@@ -68,6 +76,31 @@ def train(
         for fault in package.faults:
             note(f"  {fault}")
     note(f"Pack it: pantry pack {package.folder}")
+
+
+def _run_script(
+    folder: Path, minutes: float | None, out: Path | None, *, network: bool, yes: bool, resume: bool
+) -> None:
+    """Say what would run and who signed it, ask, and run it."""
+    from pantry.cli._output import note
+    from pantry.core.paths import find_paths
+    from pantry.core.units import format_bytes, format_duration
+    from pantry.operations.train_script import examine_script, limits_for, run_recipe_script
+
+    script = examine_script(find_paths(), folder, out)
+    limits = limits_for(minutes, network)
+    typer.echo(f"{script.run}, {script.digest}")
+    typer.echo(script.signed)
+    typer.echo(
+        f"It may run {format_duration(limits.seconds)}, use {format_bytes(limits.memory)} of memory, write to "
+        f"{script.out}, and {'use the network' if network else 'not use the network'}."
+    )
+    if not yes and not typer.confirm("Run it?"):
+        typer.echo("Nothing was run.")
+        raise typer.Exit(1)
+    for name in run_recipe_script(script, limits, note, resume=resume):
+        note(f"Deleted what is no file: {name!r}")
+    typer.echo(f"Done. What it made is in {script.out}")
 
 
 class _Lines:

@@ -122,6 +122,7 @@ def _manifest(recipe: RecipeFolder, trainer: Trainer, facts: dict[str, Any], roo
             datasets=(Digest.parse(facts["data"]["digest"]),),
             recipe=Digest.parse(facts["recipe"]["digest"]),
             weights=weights,
+            data_unknown=None,
         ),
     )
 
