@@ -7,12 +7,14 @@ The files hold no secrets and need no key. `pantry page` asks for a code over th
 from __future__ import annotations
 
 import importlib.resources
+import os
 from functools import cache
 from http import HTTPStatus
 
 from aiohttp import web
 
 from pantry.core.errors import ForbiddenError, NotFoundError, UnauthorisedError, UsageError
+from pantry.service._tcp_owner import user_at
 from pantry.service.gateway import GATEWAY, Gateway, caller_of, read_json
 
 routes = web.RouteTableDef()
@@ -73,6 +75,7 @@ async def login(request: web.Request) -> web.Response:
     body = await read_json(request, gateway.settings)
     if not isinstance(body, dict) or not isinstance(body.get("code"), str):
         raise UsageError('Expected a JSON object like {"code": "..."}.')
+    _check_user(request)
     made = gateway.logins.redeem(body["code"])
     if made is None:
         raise UnauthorisedError("This link was used already, or is too old.", hint="Get a new one with: pantry page")
@@ -107,6 +110,14 @@ def is_logged_in(request: web.Request, gateway: Gateway) -> bool:
         return False
     cookie, token = request.cookies.get(_cookie_name(gateway)), request.headers.get(TOKEN_HEADER)
     return bool(cookie and token) and gateway.logins.holds(str(cookie), str(token))
+
+
+def _check_user(request: web.Request) -> None:
+    """Refuse the browsers of other users of this machine: they may have seen the link among the running commands."""
+    peer = request.transport.get_extra_info("peername") if request.transport else None
+    here = request.transport.get_extra_info("sockname") if request.transport else None
+    if isinstance(peer, tuple) and isinstance(here, tuple) and user_at(peer[:2], here[:2]) not in (None, os.getuid()):
+        raise ForbiddenError("This page belongs to another user of this machine.", hint="Start a Pantry of your own.")
 
 
 def _cookie_name(gateway: Gateway) -> str:

@@ -91,7 +91,7 @@ function render(state) {
   const waiting = state.requests.filter((each) => each.state === "pending");
   show(at("requests"), state.requests, (each) => `${each.id} ${each.state}`, (each) => requestCard(each, answer));
   show(at("answered"), state.answered, (each) => each.id, answeredLine);
-  show(at("loaded"), state.loaded, (each) => each.name, (each) => modelCard(each, act));
+  show(at("loaded"), state.loaded.map(settled), (each) => each.name, (each) => modelCard(each, act));
   show(at("apps"), state.apps, (each) => each.id, (each) => appCard(each, act, sure));
   at("requests-empty").hidden = state.requests.length > 0;
   at("loaded-empty").hidden = state.loaded.length > 0;
@@ -107,6 +107,12 @@ function render(state) {
   if (fresh.length) say(announcement(fresh));
   known = new Set(waiting.map((each) => each.id));
   refreshTimes();
+}
+
+/** A model without the changes that are too small to show. */
+function settled(model) {
+  const left = model.unloads_in === null ? null : Math.ceil(model.unloads_in / 60) * 60;
+  return { ...model, unloads_in: left, memory: Math.round(model.memory / 1e6) * 1e6 };
 }
 
 function openDoor(open, reason = "") {

@@ -23,6 +23,7 @@ export function meaning(permission) {
 export function requestCard(request, answer) {
   if (request.state === "approved") return runningCard(request);
   const asksRights = request.kind === "permission";
+  const asksAll = asksRights && request.details.permissions.includes("superuser");
   const form = make("form", { novalidate: true });
   const send = (verb, body) => answer(request, verb, body, card);
   const button = (text, kind, verb, always) =>
@@ -32,7 +33,7 @@ export function requestCard(request, answer) {
     }, text);
   form.append(
     make("div", { class: "buttons" },
-      button(asksRights ? "Allow" : "Allow once", "primary", "approve", false),
+      button(asksRights ? "Allow" : "Allow once", asksAll ? "danger" : "primary", "approve", false),
       asksRights ? null : button("Always allow", "", "approve", true),
       button("Refuse", "quiet", "refuse", false)),
     limitFields(request));
