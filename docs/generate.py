@@ -60,7 +60,8 @@ def routes_page() -> str:
     rows = [[route.method, f"`{route.path}`", first_paragraph(route.handler.__doc__)] for route in routes]
     return (
         f"# Routes\n\n{NOTE}"
-        "Over TCP every route but `/healthz`, `/readyz` and two functions of `/call` (docs/apps.md) needs "
+        "Over TCP every route but `/healthz`, `/readyz`, the page under `/ui/` and two functions of `/call` "
+        "(docs/apps.md) needs "
         "`Authorization: Bearer <key>`; `pantry env` prints "
         "the owner's key. Over the Unix socket the owner needs none.\n\n" + table(["method", "path", "answer"], rows)
     )

@@ -29,7 +29,7 @@ export function appCard(app, act, sure) {
       : make("p", {}, "It may do nothing yet."),
     usage(app, path, act),
     app.sessions.count
-      ? make("p", { class: "line" }, `${count(app.sessions.count, "conversation", "conversations")}, ${bytes(app.sessions.size)}`,
+      ? make("p", { class: "line" }, `${count(app.sessions.count, "conversation", "conversations")}${app.sessions.size ? `, ${bytes(app.sessions.size)}` : ""}`,
         make("button", { type: "button", class: "quiet small", "data-verb": "forget", "aria-label": `Delete the conversations of ${app.name}`, onclick: forget }, "Delete"))
       : null);
 }
