@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from pantry.core.errors import BadFileError, NotFoundError, PantryError, PolicyRefusedError, UsageError, did_you_mean
+from pantry.core.errors import (
+    BadFileError,
+    NotFoundError,
+    PantryError,
+    PolicyRefusedError,
+    UsageError,
+    VerificationError,
+    did_you_mean,
+)
 from pantry.core.paths import Paths
 from pantry.core.refs import Digest, ModelName
 from pantry.core.settings import Settings, load_settings
@@ -15,6 +23,7 @@ from pantry.core.units import format_bytes
 from pantry.flatpack.archive import Reader
 from pantry.operations.admission import Candidate, admit
 from pantry.operations.install import Arrival, Say, arrived, local_name, take_in
+from pantry.operations.places import place_in_catalogue
 from pantry.operations.repositories import entries_named, fetcher_of, opened, refresh_repository
 from pantry.repository.configured import Repositories
 from pantry.repository.entry import Entry
@@ -95,6 +104,11 @@ def _pull(job: Job, text: str) -> Pulled:
 
 def _pull_named(job: Job, ref: NamedRef) -> Pulled:
     entry = _resolve(job, ref)
+    if entry is None:
+        place = place_in_catalogue(job.paths, ref)
+        job.say("resolving", f"no repository offers {ref}; the catalogue's {place.entry} is at {place.ref}")
+        name = job.options.name or local_name(ref.name, (ref.version or "latest").lower())
+        return _pull_hub(replace(job, options=replace(job.options, name=name)), place.ref, place.digest)
     job.say("resolving", f"{ref} is {entry.name} {entry.version} of {entry.repository}, {format_bytes(entry.length)}")
     if entry.facts.yanked is not None:
         job.say("resolving", f"this version was taken back by its publisher: {entry.facts.yanked or 'no reason given'}")
@@ -102,8 +116,11 @@ def _pull_named(job: Job, ref: NamedRef) -> Pulled:
     return _once(job, entry.digest, lambda: _installed(job, entry, name), lambda: _fetch(job, entry, name))
 
 
-def _resolve(job: Job, ref: NamedRef) -> Entry:
-    """The entry that is meant: of the first repository that has the name, the newest version or the one asked for."""
+def _resolve(job: Job, ref: NamedRef) -> Entry | None:
+    """The entry that is meant: of the first repository that has the name, the newest version or the one asked for.
+
+    None when no repository has the name and none was named. Raises NotFoundError for a version that is not there.
+    """
     names = [each.name for each in Repositories(job.paths).list()]
     if job.options.repository is not None:
         names = [Repositories(job.paths).get(job.options.repository).name]
@@ -113,6 +130,8 @@ def _resolve(job: Job, ref: NamedRef) -> Entry:
         found = _named(job, ref.name, name)
         if found:
             break
+    if not found and job.options.repository is None:
+        return None
     if not found:
         found = entries_named(job.paths, ref.name, job.options.repository)
     chosen = newest(found) if ref.version is None else next((e for e in found if e.version == ref.version), None)
@@ -249,13 +268,18 @@ def _pull_url(job: Job, ref: UrlRef) -> Pulled:
         return _done(job, store, _install(job, store, file, arrival), name)
 
 
-def _pull_hub(job: Job, ref: HubRef) -> Pulled:
+def _pull_hub(job: Job, ref: HubRef, digest: Digest | None = None) -> Pulled:
     from pantry.operations import hub
     from pantry.repository.huggingface import look
 
     if job.settings.offline:
         raise UsageError("Pantry is set to work offline.", hint="Unset PANTRY_OFFLINE, or offline in config.toml.")
     model = look(ref, pickle=job.options.pickle)
+    if digest is not None and model.files[0].sha256 != digest:
+        raise VerificationError(
+            f"{ref} at the hub is another file than the catalogue knows (expected was sha256:{digest.short}…).",
+            hint=f"It was changed since. As it is now: pantry pull {ref}",
+        )
     job.say("resolving", f"{ref} is {', '.join(file.path for file in model.files[:3])} at commit {model.commit[:12]}")
     name = job.options.name or hub.model_name(model, ref)
     contents = hub.contents_of(model)
