@@ -71,8 +71,8 @@ class Job:
     options: Options
     say: Say
     progress: Progress | None
-    under_way: tuple[Digest, ...] = ()
-    """The deltas, by digest, for which this is pulled, each the base of the one before it."""
+    under_way: tuple[frozenset[Digest], ...] = ()
+    """The deltas for which this is pulled, each on the one after it, by the digests they are locked by."""
 
 
 def pull(
@@ -169,6 +169,8 @@ def _named(job: Job, name: str, repository: str) -> list[Entry]:
 
 def _once(job: Job, digest: Digest, here: Callable[[], Pulled | None], bring: Callable[[], Pulled]) -> Pulled:
     """What is here already, or what is brought: by one process at a time, the others then find it here."""
+    if any(digest in digests for digests in job.under_way):
+        raise BadFileError("The base of this delta is the delta itself.", hint="Its publisher named a wrong base.")
     if (found := here()) is not None:
         return found
     job.paths.partial.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -312,17 +314,17 @@ def _install(job: Job, store: Store, file: Path, arrival: Arrival) -> Package:
             job.progress,
             options.base,
             options.accept,
-            partial(_bring, job, new.contents),
+            partial(_bring, job, frozenset(filter(None, (arrival.digest, new.contents)))),
             lambda: {each.name: each.url for each in Repositories(job.paths).list()},
         )
         return rebuilder.install(store, new)
 
 
-def _bring(job: Job, delta: Digest, text: str, repository: str | None) -> Package:
+def _bring(job: Job, delta: frozenset[Digest], text: str, repository: str | None) -> Package:
     """Pull the base of a delta. Raises BadFileError for deltas that stand on each other in a circle or too high."""
     under_way = (*job.under_way, delta)
-    if delta in job.under_way or len(under_way) > MOST_DELTAS:
-        raise BadFileError(f"{text} is a delta on itself, or the last of more than {MOST_DELTAS} deltas.")
+    if len(under_way) > MOST_DELTAS:
+        raise BadFileError(f"{text} is the base of more than {MOST_DELTAS} deltas on each other.")
     options = Options(repository=repository, pickle=job.options.pickle, accept=job.options.accept)
     return _pull(replace(job, options=options, under_way=under_way), text).package
 

@@ -16,7 +16,7 @@ from pantry.operations.bases import FoundBase, base_here
 from pantry.operations.deltas import open_model, stricter_licence
 from pantry.operations.install import Arrived, Incoming, Say, check_format, install_files, licence_of
 from pantry.repository.fetch import Fetcher, Progress
-from pantry.repository.refs import HubRef, NamedRef, UrlRef, parse_ref
+from pantry.repository.refs import SUFFIX, HubRef, NamedRef, UrlRef, parse_ref
 from pantry.store.models import Store
 from pantry.store.packages import Package
 from pantry.workshop.delta.apply import rebuilt, require_space
@@ -121,17 +121,14 @@ class Rebuilder:
         for accepted in bases:
             told = accepted.repository or ""
             reference = f"hf://{told.removeprefix(_HUB)}" if told.startswith(_HUB) else told
-            if isinstance(_parsed(reference), HubRef | UrlRef) and not _is_configured(told, configured):
+            found = _parsed(reference)
+            if isinstance(found, HubRef) or (isinstance(found, UrlRef) and reference.endswith(SUFFIX)):
                 yield reference, None
             if isinstance(_parsed(accepted.name), NamedRef):
                 within = [name for name, url in configured.items() if told.rstrip("/") in (name, url.rstrip("/"))]
                 yield accepted.name, within[0] if within else None
-            elif isinstance(_parsed(reference), NamedRef) and reference not in configured:
+            elif isinstance(found, NamedRef) and reference not in configured:
                 yield reference, None
-
-
-def _is_configured(told: str, configured: dict[str, str]) -> bool:
-    return told.rstrip("/") in {url.rstrip("/") for url in configured.values()}
 
 
 def _parsed(text: str) -> object:
