@@ -25,7 +25,8 @@ from pantry.core.paths import find_paths
 from pantry.core.refs import Digest, ModelName
 from pantry.operations import fit, machine
 from pantry.operations.catalogue import search
-from pantry.operations.choose import Evidence, Selector
+from pantry.operations.choose import Selector
+from pantry.operations.evidence import Evidence, Speed
 from pantry.operations.models import add_model
 from pantry.policy import Policy
 from pantry.selection import Measurement, Request, parse_needs
@@ -70,7 +71,7 @@ def many_installed(count: int) -> tuple[list[InstalledModel], dict[Digest, Evide
         models.append(InstalledModel(ModelName(name), digest, 10**9, "gguf", "bench", "2026-11-21", facts))
         if number % 2:
             scores = {"coding": Measurement(random.uniform(0, 6), "2026-11-20")}
-            evidence[digest] = Evidence(scores, random.uniform(5, 60))
+            evidence[digest] = Evidence(scores, Speed(random.uniform(5, 60), 0.1, "2026-11-20", "llama_cpp"))
     return models, evidence
 
 

@@ -83,14 +83,18 @@ class Catalogue:
     def find_dataset(self, name: str) -> Dataset | None:
         return self.find("dataset", name, Dataset)
 
+    @property
+    def model_names(self) -> list[str]:
+        """Every name by which a model can be asked for, lower case."""
+        return [row[0] for row in self._db.execute("SELECT name FROM alias WHERE kind = 'model'")]
+
     def model(self, name: str) -> ModelEntry:
         """The model called `name`. Raises NotFoundError with the nearest name."""
         found = self.find_model(name)
         if found is None:
-            names = [row[0] for row in self._db.execute("SELECT name FROM alias WHERE kind = 'model'")]
             raise NotFoundError(
                 f"The catalogue knows no model {name.strip()[:80]!r}.",
-                hint=did_you_mean(name.strip().lower(), names, "See what there is with: pantry search"),
+                hint=did_you_mean(name.strip().lower(), self.model_names, "See what there is with: pantry search"),
             )
         return found
 

@@ -26,6 +26,7 @@ class Query:
     families: tuple[str, ...] = ()
     chains: frozenset[int] | None = None
     without_families: frozenset[str] = frozenset()
+    without_tags: tuple[str, ...] = ()
     alignments: frozenset[str] | None = None
     local: bool = False
     remote: bool = False
@@ -52,7 +53,9 @@ class Order:
     """One sorting key; the cheapest or best comes first."""
 
     key: str
-    """`speed`, `small`, `newest`, `context`, `quality`, or the name of a capability."""
+    """`speed`, `small`, `newest`, `context`, `quality`, `active`, or the name of a capability."""
+    limit: int | None = None
+    """For `active`: models with at most so many weights at work come first; those of unknown size as well."""
 
 
 _ORDERS = {
@@ -77,6 +80,9 @@ def clauses(query: Query, tag_bits: dict[str, int]) -> list[Clause]:
             bit = tag_bits.get(tag)
             sql = f"(tags & {1 << bit}) != 0" if bit is not None else "0"
             found.append(Clause(f"tag:{tag}", sql))
+    for tag in query.without_tags:
+        if tag in tag_bits:
+            found.append(Clause(f"not tag:{tag}", f"(tags & {1 << tag_bits[tag]}) = 0"))
     for name, score in query.capabilities:
         sql = "n IN (SELECT model FROM capability WHERE name = ? AND score >= ?)"
         found.append(Clause(f"{name}>={score:g}", sql, (name, score)))
@@ -107,7 +113,10 @@ def order_by(orders: Sequence[Order]) -> tuple[str, tuple[object, ...]]:
     parts: list[str] = []
     values: list[object] = []
     for order in orders:
-        if order.key in _ORDERS:
+        if order.limit is not None:
+            parts.append("(remote = 0 AND COALESCE(active, parameters, 0) > ?)")
+            values.append(order.limit)
+        elif order.key in _ORDERS:
             parts.append(_ORDERS[order.key])
         else:
             parts.append("COALESCE((SELECT score FROM capability WHERE model = n AND name = ?), -2) DESC")

@@ -33,7 +33,6 @@ def choose(
     from pantry.cli._output import note, print_json
     from pantry.core.paths import find_paths
     from pantry.operations import choose as operations
-    from pantry.operations.machine import memory_speed
     from pantry.selection import parse_mode
 
     paths = find_paths()
@@ -44,7 +43,6 @@ def choose(
         model=model,
         paths=paths,
         loaded=operations.loaded_names(paths),
-        bandwidth=memory_speed(paths),
     )
     if as_json:
         print_json(choice.to_json())
@@ -56,8 +54,8 @@ def choose(
         typer.echo(choice.reason)
         for other in choice.runners_up:
             typer.echo(f"  {other.name} ({other.state}): {'; '.join(other.lacked)}")
-    elif choice.action == "download":
-        note("It would have to be downloaded.")
+    if choice.action == "download":
+        note(f"It is not here yet: pantry pull {choice.model}")
 
 
 def fit(

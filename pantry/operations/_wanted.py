@@ -9,7 +9,10 @@ from pantry.catalogue.query import Order, Query
 from pantry.catalogue.rights import parse_use
 from pantry.operations.fit import weights_for_speed
 from pantry.policy import Policy
-from pantry.selection import Need, Request
+from pantry.selection import BEARABLE, READABLE, Need, Request
+
+MUTE = {"EMBEDDING": "makes embeddings, no text", "IMAGE_GENERATION": "makes images, no text"}
+"""Tags of models that write no text, and what they do."""
 
 
 @dataclass(frozen=True)
@@ -19,13 +22,32 @@ class Wanted:
     catalogue: Catalogue
     policy: Policy
     bandwidth: float
+    room: int = 0
+    """Bytes of memory that models may take here; 0: not known."""
 
     def query(self, request: Request, *, obey_policy: bool) -> Query:
-        """The request as a query of the catalogue; only what can be downloaded, or runs at a provider."""
+        """The request as a query of the catalogue; only what can be downloaded, or runs at a provider.
+
+        With `obey_policy` also only what the policy allows and this machine can hold.
+        """
         query = Query(obtainable=True)
         for need in request.needs:
             query = self._with(query, need)
-        return self._with_policy(query) if obey_policy else query
+        return self._with_policy(self.fitting(without_mute(query))) if obey_policy else query
+
+    def fitting(self, query: Query) -> Query:
+        """The query for models that this machine can hold."""
+        if not self.room:
+            return query
+        return replace(query, max_memory=min(self.room, query.max_memory or self.room))
+
+    def orders(self, request: Request) -> list[Order]:
+        """The order among models of the catalogue: a usable speed, then the preferences."""
+        stated = [Order(each) for each in request.preferences if not each.startswith("family:")]
+        if not self.bandwidth:
+            return stated
+        paces = [BEARABLE] if request.preferences else [BEARABLE, READABLE]
+        return [*(Order("active", weights_for_speed(pace, self.bandwidth)) for pace in paces), *stated]
 
     def _with(self, query: Query, need: Need) -> Query:
         least, most = need.at_least or 0, need.at_most
@@ -84,8 +106,9 @@ class Wanted:
         return replace(query, without_families=frozenset(policy.refused_families))
 
 
-def orders(request: Request) -> list[Order]:
-    return [Order(preference) for preference in request.preferences if not preference.startswith("family:")]
+def without_mute(query: Query) -> Query:
+    """The query without models that write no text, unless it asks for them by their tag."""
+    return replace(query, without_tags=tuple(tag for tag in MUTE if tag not in query.tags))
 
 
 def is_clause_of(label: str, need: Need) -> bool:

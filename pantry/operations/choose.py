@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
+from pantry.catalogue.index import is_obtainable
 from pantry.catalogue.lookup import Catalogue
 from pantry.catalogue.memory import download_size, memory_size, running_size
+from pantry.catalogue.query import Query
 from pantry.catalogue.rights import Answer, parse_use
 from pantry.catalogue.schema import ModelEntry, Use
 from pantry.client.connection import ServiceConnection
-from pantry.core.errors import ServiceUnavailableError
+from pantry.core.errors import ModelNotFoundError, ServiceUnavailableError, did_you_mean
 from pantry.core.paths import Paths, find_paths
 from pantry.core.refs import Digest
-from pantry.operations._wanted import Wanted, is_clause_of, orders
+from pantry.core.settings import load_settings
+from pantry.core.units import format_bytes
+from pantry.operations._advice import advise
+from pantry.operations._wanted import MUTE, Wanted, is_clause_of
+from pantry.operations.evidence import Evidence, evidence_of
 from pantry.operations.fit import EFFICIENCY, entry_speed
+from pantry.operations.machine import memory_speed, model_room
 from pantry.operations.policy import REMOTE, header_answers, installed_subject, load_policy, subject_of
 from pantry.operations.service import find_service
 from pantry.policy import Policy, Subject, decide
@@ -25,7 +32,6 @@ from pantry.selection import (
     Candidate,
     Choice,
     Fallback,
-    Measurement,
     Need,
     Request,
     Surroundings,
@@ -43,23 +49,19 @@ _MARGIN = 4
 """Catalogue models asked for beyond the runners-up, for those that are installed already or that the policy refuses."""
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What was measured here of one model: capability scores, and tokens per second."""
-
-    scores: Mapping[str, Measurement]
-    speed: float | None = None
-
-
 class Selector:
     """Chooses among the models of one home. Holds the catalogue and the policy; make a new one when either changes."""
 
-    def __init__(self, catalogue: Catalogue, policy: Policy, bandwidth: float = 0.0) -> None:
-        """`bandwidth` is the memory's speed in bytes per second; 0 leaves speeds unknown until they are measured."""
+    def __init__(self, catalogue: Catalogue, policy: Policy, bandwidth: float = 0.0, room: int = 0) -> None:
+        """`bandwidth` is the memory's speed in bytes per second; 0 leaves speeds unknown until they are measured.
+
+        `room` is the bytes of memory that models may take; 0 takes every model for one that fits.
+        """
         self.catalogue = catalogue
         self.policy = policy
         self.bandwidth = bandwidth
-        self._wanted = Wanted(catalogue, policy, bandwidth)
+        self.room = room
+        self._wanted = Wanted(catalogue, policy, bandwidth, room)
         self._entries: dict[str, ModelEntry | None] = {}
         self._made: dict[tuple[str, str, tuple[Use, ...]], Candidate] = {}
         self._measured: dict[tuple[str, str, tuple[Use, ...]], tuple[Evidence, Candidate]] = {}
@@ -83,11 +85,45 @@ class Selector:
         """Choose for `request` among the installed models (`loaded` names those running) and, if the mode allows,
         the catalogue.
 
-        Raises ModelNotFoundError that says what excluded how many, and UsageError for a mode that needs a name.
+        Raises ModelNotFoundError that says what excluded how many and what to do, also for a model asked for by a
+        name that nobody knows; UsageError for a mode that needs a name.
         """
         found = evidence or {}
+        models = list(installed)
+
+        def decide(wanted: Request) -> Choice:
+            return self._choose(wanted, models, loaded, found)
+
+        try:
+            return decide(request)
+        except ModelNotFoundError as error:
+            if request.mode in ("none", "load") or not self._is_known(request.model, models):
+                raise
+            raise advise(request, error, decide, self.vocabulary, self._download_size) from None
+
+    def _is_known(self, name: str | None, models: Iterable[InstalledModel]) -> bool:
+        return name is None or any(str(m.name) == name for m in models) or self.catalogue.find_model(name) is not None
+
+    def _download_size(self, name: str) -> int | None:
+        entry = self.catalogue.find_model(name)
+        return download_size(entry) if entry else None
+
+    def _choose(
+        self,
+        request: Request,
+        installed: Sequence[InstalledModel],
+        loaded: Collection[str],
+        found: Mapping[Digest, Evidence],
+    ) -> Choice:
         uses = _uses(request)
-        here = [self._candidate(model, uses, str(model.name) in loaded, found.get(model.digest)) for model in installed]
+        mute = {tag: words for tag, words in MUTE.items() if all(need.name != tag for need in request.needs)}
+        here = [
+            _without_mute(self._candidate(model, uses, str(model.name) in loaded, found.get(model.digest)), mute)
+            for model in installed
+        ]
+        request, named = self._named(request, here, uses)
+        if request.mode in ("none", "load"):
+            return choose_among(request, [*here, *named], self.vocabulary)
         if request.mode != "requirements_download":
             return choose_among(request, here, self.vocabulary)
         checked = check(request, here, self.vocabulary)
@@ -95,12 +131,29 @@ class Selector:
         if eligible > RUNNERS_UP and request.model is None:  # whatever is not here comes after all of these
             return settle(request, checked, self.vocabulary)
         there = self._available(request, uses, {candidate.name for candidate in here})
+        there += [each for each in named if each.name not in {candidate.name for candidate in there}]
         around = Surroundings(open_ended=len(there) >= RUNNERS_UP + _MARGIN)
         checked += check(request, there, self.vocabulary)
         if all(each.faults for each in checked):
             around, nearest = self._surroundings(request, uses)
             checked = checked[: len(here)] + check(request, nearest, self.vocabulary)
         return settle(request, checked, self.vocabulary, around)
+
+    def _named(
+        self, request: Request, here: Sequence[Candidate], uses: tuple[Use, ...]
+    ) -> tuple[Request, list[Candidate]]:
+        """The request with the full name of the model it names, and that model if only the catalogue has it.
+
+        Raises ModelNotFoundError with the nearest name when nobody knows it.
+        """
+        if request.model is None or any(each.name == request.model for each in here):
+            return request, []
+        entry = self.catalogue.find_model(request.model)
+        if entry is None:
+            names = [*(each.name for each in here), *self.catalogue.model_names]
+            hint = did_you_mean(request.model, names, "See what there is with: pantry list, pantry search")
+            raise ModelNotFoundError(f"There is no model {request.model[:80]!r}.", hint=hint)
+        return replace(request, model=entry.id), [self._from_entry(entry, uses)] if is_obtainable(entry) else []
 
     def _candidate(
         self, model: InstalledModel, uses: tuple[Use, ...], is_loaded: bool, evidence: Evidence | None
@@ -114,19 +167,17 @@ class Selector:
             if kept is None or kept[0] is not evidence:
                 kept = self._measured[key] = (evidence, self._with_evidence(base, model, evidence))
             base = kept[1]
-        return replace(base, state="loaded") if is_loaded else base
+        return replace(base, state="loaded", unfit=None) if is_loaded else base
 
     def _with_evidence(self, base: Candidate, model: InstalledModel, evidence: Evidence) -> Candidate:
         decision = base.decision
         if self.policy.minimum_evidence:
             decision = decide(self.policy, self._subject(model, evidence), "select")
-        return replace(
-            base,
-            measured=evidence.scores,
-            speed=evidence.speed if evidence.speed is not None else base.speed,
-            speed_measured=evidence.speed is not None,
-            decision=decision,
-        )
+        measured = replace(base, measured=evidence.scores, decision=decision)
+        if evidence.speed is None:
+            return measured
+        source = f"{evidence.speed.date} with {evidence.speed.engine}"
+        return replace(measured, speed=evidence.speed.rate, speed_measured=True, speed_source=source)
 
     def entry_of(self, model: InstalledModel) -> ModelEntry | None:
         """The catalogue's entry for an installed model, found by its name; None when it has none."""
@@ -144,6 +195,7 @@ class Selector:
         active = (
             entry.active_parameters / entry.parameters if entry and entry.active_parameters and entry.parameters else 1
         )
+        memory = running_size(model.size, context, entry.shape if entry else None)
         return Candidate(
             name=str(model.name),
             state="installed",
@@ -151,7 +203,8 @@ class Selector:
             tags=frozenset(tags),
             context=context,
             parameters=facts.get("parameters") or (entry.parameters if entry else None),
-            memory=running_size(model.size, context, entry.shape if entry else None),
+            memory=memory,
+            unfit=None if model.format == REMOTE else self._unfit(memory),
             remote=model.format == REMOTE,
             reads=frozenset(entry.inputs) if entry else frozenset({"text"}),
             declared=entry.capabilities if entry else {},
@@ -161,6 +214,12 @@ class Selector:
             released=entry.released or "" if entry else "",
             shortlist=entry.shortlist if entry else False,
         )
+
+    def _unfit(self, memory: int | None) -> str | None:
+        """Why a model of so many bytes cannot run here; None when it can, or when that is not known."""
+        if not self.room or memory is None or memory <= self.room:
+            return None
+        return f"needs {format_bytes(memory)} of memory; models may take {format_bytes(self.room)} here"
 
     def _answers(self, model: InstalledModel, entry: ModelEntry | None, uses: Iterable[Use]) -> dict[Use, Answer]:
         if entry is None:
@@ -173,7 +232,7 @@ class Selector:
 
     def _available(self, request: Request, uses: tuple[Use, ...], here: Collection[str]) -> list[Candidate]:
         query = self._wanted.query(request, obey_policy=True)
-        models = self.catalogue.shortlist(query, orders(request), RUNNERS_UP + _MARGIN)
+        models = self.catalogue.shortlist(query, self._wanted.orders(request), RUNNERS_UP + _MARGIN)
         return [self._from_entry(model, uses) for model in models if model.id not in here]
 
     def _surroundings(self, request: Request, uses: tuple[Use, ...]) -> tuple[Surroundings, list[Candidate]]:
@@ -183,14 +242,20 @@ class Selector:
         counts: dict[str, int] = {}
         for need in request.needs:
             counts[need.label] = sum(each.count for each in excluded if is_clause_of(each.label, need))
-        nearest = [self._from_entry(model, uses) for model in self.catalogue.nearest(query, orders(request), 1)]
+        if self.room:
+            (beyond,) = self.catalogue.exclusions(Query(obtainable=True, max_memory=self.room))[1]
+            counts["memory"] = beyond.count
+        wanted, order = self._wanted.fitting(query), self._wanted.orders(request)
+        nearest = [self._from_entry(model, uses) for model in self.catalogue.nearest(wanted, order, 1)]
+        for candidate in nearest:  # counted among the candidates already
+            counts["memory"] = counts.get("memory", 0) - (candidate.unfit is not None)
         for need in request.needs:
-            for candidate in nearest:  # counted among the candidates already
+            for candidate in nearest:
                 counts[need.label] -= not meets(candidate, need, self.vocabulary)
         return Surroundings(total - len(nearest), counts), nearest
 
     def _from_entry(self, model: ModelEntry, uses: Iterable[Use]) -> Candidate:
-        circumstances = self.policy.circumstances
+        circumstances, memory = self.policy.circumstances, memory_size(model)
         return Candidate(
             name=model.id,
             state="available",
@@ -198,7 +263,8 @@ class Selector:
             tags=frozenset(model.tags),
             context=model.context,
             parameters=model.parameters,
-            memory=memory_size(model),
+            memory=memory,
+            unfit=None if model.remote else self._unfit(memory),
             download=download_size(model),
             remote=model.remote,
             reads=frozenset(model.inputs),
@@ -220,20 +286,29 @@ def choose(
     paths: Paths | None = None,
     loaded: Collection[str] = (),
     evidence: Mapping[Digest, Evidence] | None = None,
-    bandwidth: float = 0.0,
+    bandwidth: float | None = None,
 ) -> Choice:
     """Choose a model of this home: `choose("CODING,context>=8192,licence:commercial", prefer="speed")`.
+
+    What was measured here and the memory's speed are those of this home unless they are given.
 
     Raises ModelNotFoundError that says what excluded how many and what came nearest, UsageError for words that are
     no tag, capability, use or preference.
     """
     home = paths or find_paths()
     catalogue = Catalogue.open(home)
-    selector = Selector(catalogue, load_policy(home, catalogue), bandwidth)
+    selector = open_selector(home, catalogue, bandwidth)
     parsed = parse_needs(needs, selector.vocabulary) if isinstance(needs, str) else tuple(needs)
     request = Request(parsed, parse_preferences(prefer, selector.vocabulary), mode, model)
     with Store.open(home) as store:
-        return selector.choose(request, store.list(), loaded, evidence)
+        found = evidence_of(store.database) if evidence is None else evidence
+        return selector.choose(request, store.list(), loaded, found)
+
+
+def open_selector(paths: Paths, catalogue: Catalogue, bandwidth: float | None = None) -> Selector:
+    """The rules of choice of a home: its policy, the speed of this machine's memory, and what models may take of it."""
+    speed = memory_speed(paths) if bandwidth is None else bandwidth
+    return Selector(catalogue, load_policy(paths, catalogue), speed, model_room(load_settings(paths)))
 
 
 def loaded_names(paths: Paths) -> frozenset[str]:
@@ -245,6 +320,12 @@ def loaded_names(paths: Paths) -> frozenset[str]:
     except ServiceUnavailableError:
         return frozenset()
     return frozenset(str(row["name"]) for row in rows)
+
+
+def _without_mute(candidate: Candidate, mute: Mapping[str, str]) -> Candidate:
+    """The candidate, unfit when it writes no text."""
+    words = [mute[tag] for tag in candidate.tags & mute.keys()] if candidate.unfit is None else []
+    return replace(candidate, unfit=words[0]) if words else candidate
 
 
 def _uses(request: Request) -> tuple[Use, ...]:

@@ -27,6 +27,7 @@ from pantry.formats.memory import (
     longest_context,
 )
 from pantry.operations.machine import Machine
+from pantry.selection import READABLE
 from pantry.store.models import InstalledModel, Store
 
 QUANTISATIONS: dict[str, float] = {"Q4_K_M": 4.85, "Q5_K_M": 5.69, "Q6_K": 6.56, "Q8_0": 8.5, "F16": 16.0}
@@ -37,7 +38,6 @@ SPARE = 0.10
 EFFICIENCY = 0.6
 """Share of the plain copy speed that generation reaches; weights are read once for each token."""
 MAX_CONFIG = 1_000_000  # bytes of a config.json that are read; a longer one is cut and so not understood
-READABLE = 5.0  # tokens per second, about the pace of reading
 SpeedClass = Literal["instant", "fluent", "readable", "slow", "too slow", "unknown"]
 _CLASSES: tuple[tuple[float, SpeedClass], ...] = ((50, "instant"), (15, "fluent"), (READABLE, "readable"), (1, "slow"))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from pantry.core.files import write_atomically
 from pantry.core.paths import Paths
+from pantry.core.settings import Settings
 
 _PROBE = 64_000_000  # bytes copied to measure the memory
 
@@ -32,6 +33,13 @@ def machine_facts(paths: Paths, *, vram: int | None = None) -> Machine:
     memory = psutil.virtual_memory()
     name, found = (None, vram) if vram is not None else detect_gpu()
     return Machine(memory.total, memory.available, memory_speed(paths), found, name)
+
+
+def model_room(settings: Settings) -> int:
+    """Bytes of memory that loaded models may take together: the setting, or three quarters of the machine's."""
+    import psutil
+
+    return settings.memory_budget or int(psutil.virtual_memory().total * 0.75)
 
 
 def detect_gpu() -> tuple[str | None, int]:

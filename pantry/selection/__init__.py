@@ -7,6 +7,7 @@ tie breaks. What was measured on this machine outranks what a tag or a maker dec
 
 from pantry.selection.candidate import Candidate, Measurement, State, lacks, meets
 from pantry.selection.choosing import RUNNERS_UP, Checked, Choice, RunnerUp, Surroundings, check, choose, settle
+from pantry.selection.ranking import BEARABLE, READABLE
 from pantry.selection.request import (
     AUTO,
     KNOWN_CAPABILITIES,
@@ -24,9 +25,11 @@ from pantry.selection.request import (
 
 __all__ = [
     "AUTO",
+    "BEARABLE",
     "KNOWN_CAPABILITIES",
     "MODES",
     "PREFERENCES",
+    "READABLE",
     "RUNNERS_UP",
     "Candidate",
     "Checked",

@@ -45,6 +45,10 @@ class Candidate:
     measured: Mapping[str, Measurement] = field(default_factory=dict)
     speed: float | None = None
     speed_measured: bool = False
+    speed_source: str = ""
+    """Date and engine of a measured speed."""
+    unfit: str | None = None
+    """Why it cannot run on this machine, in words; None when it can or nothing is known."""
     answers: Mapping[Use, Answer] = field(default_factory=dict)
     decision: Decision | None = None
     released: str = ""

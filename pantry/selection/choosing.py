@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pantry.catalogue.rights import parse_use
 from pantry.core.errors import ModelNotFoundError, UsageError, did_you_mean
 from pantry.selection.candidate import Candidate, State, lacks, meets
-from pantry.selection.ranking import behind, sorting_key
+from pantry.selection.ranking import behind, sorting_key, speed_words
 from pantry.selection.request import Fallback, Need, Request, Vocabulary
 
 _ALLOWED_STATES: dict[Fallback, tuple[State, ...]] = {
@@ -80,7 +80,11 @@ class Checked:
 
     @property
     def faults(self) -> int:
-        return len(self.missed) + self.refused
+        return len(self.missed) + self.refused + self.unfit
+
+    @property
+    def unfit(self) -> bool:
+        return self.candidate.unfit is not None
 
 
 def check(request: Request, candidates: Iterable[Candidate], vocabulary: Vocabulary) -> list[Checked]:
@@ -150,7 +154,7 @@ def _choose_named(request: Request, everyone: list[Candidate], vocabulary: Vocab
         if named:
             hint = f"It can be downloaded: pantry pull {request.model}"
         raise ModelNotFoundError(f"The model {request.model!r} is not installed.", hint=hint)
-    (checked,) = check(request, here[:1], vocabulary)
+    (checked,) = check(request, [replace(here[0], unfit=None)], vocabulary)  # loading it says exactly
     if checked.faults:
         faults = _words(checked, vocabulary)
         raise ModelNotFoundError(
@@ -167,6 +171,8 @@ def _words(checked: Checked, vocabulary: Vocabulary) -> tuple[str, ...]:
     if checked.refused and candidate.decision is not None:
         reasons = [each.text for each in candidate.decision.findings if each.state in ("refuse", "ask")]
         words.append(f"{candidate.decision.verdict} by the policy: {'; '.join(reasons)}")
+    if candidate.unfit is not None:
+        words.append(candidate.unfit)
     return tuple(words)
 
 
@@ -184,6 +190,8 @@ def _choice(
     met = [_met(best, need) for need in request.needs]
     all_words = f"meets {'the requirement' if len(met) == 1 else f'all {len(met)} requirements'}: " if met else ""
     reason = f"{best.name} is {best.state}{' and ' if met else ''}{all_words}{', '.join(met)}."
+    if best.speed is not None and not any(need.kind == "speed" for need in request.needs):
+        reason += f" It writes {best.speed:.3g} tokens/s ({speed_words(best)})."
     if request.model == best.name:
         reason += " It was asked for by name."
     elif others:
@@ -194,7 +202,7 @@ def _choice(
 
 
 def _order_words(request: Request) -> str:
-    return ", ".join(["cost (loaded, installed, available)", *request.preferences, "general score"])
+    return ", ".join(["cost (loaded, installed, available)", "a usable speed", *request.preferences, "general score"])
 
 
 def _met(candidate: Candidate, need: Need) -> str:
@@ -208,7 +216,7 @@ def _met(candidate: Candidate, need: Need) -> str:
     if need.kind == "context":
         return f"context {candidate.context}"
     if need.kind == "speed":
-        return f"{candidate.speed:.3g} tokens/s ({'measured' if candidate.speed_measured else 'estimated'})"
+        return f"{candidate.speed:.3g} tokens/s ({speed_words(candidate)})"
     if need.kind == "licence":
         answer = candidate.answers.get(parse_use(need.name))
         return f"{need.name} use {'allowed under conditions' if answer and answer.conditions else 'allowed'}"
@@ -233,6 +241,9 @@ def _nobody(
     shares = [f"{label} excluded {count}" for label, count in ordered if count]
     if refused:
         shares.append(f"the policy excluded {refused}")
+    unfit = around.excluded.get("memory", 0) + sum(each.unfit for each in checked)
+    if unfit:
+        shares.append(f"the memory of this machine excluded {unfit}")
     key = sorting_key(request)
     nearest = min(checked, key=lambda each: (each.faults, key(each.candidate)), default=None)
     near = ""

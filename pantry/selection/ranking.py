@@ -10,20 +10,42 @@ from pantry.core.units import format_bytes
 from pantry.selection.candidate import STATES, Candidate
 from pantry.selection.request import Request
 
+READABLE = 5.0  # tokens per second, about the pace of reading
+BEARABLE = 1.0
+"""Tokens per second below which nobody waits for an answer."""
+
 
 def sorting_key(request: Request) -> Callable[[Candidate], tuple[Any, ...]]:
-    """Cheapest state first, then the preferences, then fixed tie breaks that never depend on the order given."""
+    """Cheapest state first, then a usable speed, the preferences, and tie breaks that never depend on the order given.
+
+    With preferences only what is slower than BEARABLE comes last; without any, what is slower than READABLE, too.
+    """
+    least = BEARABLE if request.preferences else READABLE
 
     def key(candidate: Candidate) -> tuple[Any, ...]:
         wanted = tuple(_rank(candidate, preference) for preference in request.preferences)
         general = _rank(candidate, "general")
         newest = tuple(-int(part) for part in candidate.released.split("-") if part.isdigit())
         return (
-            STATES.index(candidate.state), wanted, general, not candidate.shortlist, *_padded(newest),
-            candidate.memory if candidate.memory is not None else float("inf"), candidate.name,
+            STATES.index(candidate.state), _pace(candidate, least), wanted, general, not candidate.shortlist,
+            *_padded(newest), candidate.memory if candidate.memory is not None else float("inf"), candidate.name,
         )  # fmt: skip
 
     return key
+
+
+def _pace(candidate: Candidate, least: float) -> int:
+    """0 for a usable or unknown speed, 1 for a slow one, 2 for one that nobody waits for."""
+    if candidate.speed is None or candidate.remote or candidate.speed >= least:
+        return 0
+    return 1 if candidate.speed >= BEARABLE else 2
+
+
+def speed_words(candidate: Candidate) -> str:
+    """How the speed is known: measured (when, with what) or estimated."""
+    if not candidate.speed_measured:
+        return "estimated"
+    return f"measured {candidate.speed_source}" if candidate.speed_source else "measured"
 
 
 def _padded(date: tuple[int, ...]) -> tuple[int, int, int]:
@@ -62,6 +84,9 @@ def behind(candidate: Candidate, best: Candidate, request: Request) -> tuple[str
         return (f"{best.name} was asked for by name",)
     if candidate.state != best.state:
         return (f"only {candidate.state}, not {best.state}",)
+    least = BEARABLE if request.preferences else READABLE
+    if _pace(candidate, least) > _pace(best, least):
+        return (f"slower than {least:g} tokens/s: {candidate.speed:.2g} ({speed_words(candidate)})",)
     for preference in request.preferences:
         mine, its = _rank(candidate, preference), _rank(best, preference)
         if mine != its:
@@ -73,7 +98,8 @@ def behind(candidate: Candidate, best: Candidate, request: Request) -> tuple[str
 
 def _figures(candidate: Candidate, best: Candidate, preference: str) -> str:
     if preference == "speed" and candidate.speed is not None and best.speed is not None:
-        return f": {candidate.speed:.3g} against {best.speed:.3g} tokens/s"
+        figures = f": {candidate.speed:.3g} against {best.speed:.3g} tokens/s"
+        return f"{figures} ({speed_words(best)})" if candidate.speed_measured != best.speed_measured else figures
     if preference == "small" and candidate.memory is not None and best.memory is not None:
         return f": {format_bytes(candidate.memory)} against {format_bytes(best.memory)}"
     if preference == "context" and candidate.context and best.context:

@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 
 from pantry.catalogue.lookup import Catalogue
+from pantry.catalogue.memory import memory_size
 from pantry.core.errors import ModelNotFoundError, UsageError
 from pantry.core.paths import Paths
 from pantry.core.refs import Digest, ModelName
-from pantry.operations.choose import Evidence, Selector, choose, loaded_names
+from pantry.operations.choose import Selector, choose, loaded_names
+from pantry.operations.evidence import Evidence, Speed, Speeds, evidence_of
 from pantry.operations.models import add_model
 from pantry.operations.policy import set_rules
 from pantry.policy import Policy
@@ -67,11 +69,121 @@ def test_loaded_model_comes_first() -> None:
 
 def test_evidence_of_this_machine_decides() -> None:
     models = (installed("a", number=1), installed("b", number=2))
-    evidence = {models[1].digest: Evidence({"coding": Measurement(4.5, "2026-11-20")}, speed=33.0)}
+    evidence = {
+        models[1].digest: Evidence(
+            {"coding": Measurement(4.5, "2026-11-20")}, speed=Speed(33.0, 0.2, "2026-11-20", "llama_cpp")
+        )
+    }
     choice = ask(selector(), "coding>=3,speed>=30", models, evidence=evidence)
     assert choice.model == "b"
     assert "coding 4.5 (measured 2026-11-20)" in choice.reason
-    assert "33 tokens/s (measured)" in choice.reason
+    assert "33 tokens/s (measured 2026-11-20 with llama_cpp)" in choice.reason
+
+
+def test_measured_speed_decides_over_the_estimate_and_says_when_and_with_what() -> None:
+    small, large = installed("small", GB // 10, 1), installed("large", 2 * GB, 2)
+    assert ask(selector(), models=(small, large), prefer=("speed",)).model == "small"
+    evidence = {small.digest: Evidence(speed=Speed(2.0, 0.1, "2026-11-20", "llama_server"))}
+    choice = ask(selector(), models=(small, large), prefer=("speed",), evidence=evidence)
+    assert choice.model == "large"
+    assert "2 against 3 tokens/s (estimated)" in choice.runners_up[0].lacked[0]
+    alone = ask(selector(), models=(small,), prefer=("speed",), evidence=evidence)
+    assert "It writes 2 tokens/s (measured 2026-11-20 with llama_server)." in alone.reason
+
+
+def test_speed_of_answers_is_kept_by_model_and_read_by_the_choice(paths: Paths, tiny_gguf: Path) -> None:
+    with Store.open(paths) as store:
+        model = add_model(store, tiny_gguf, ModelName.parse("tiny"))
+        speeds = Speeds(store.database)
+        timings = {"predicted_n": 40, "predicted_ms": 2000.0, "prompt_ms": 150.0}
+        speeds.add(model.digest, "llama_cpp", timings)
+        speeds.add(model.digest, "llama_cpp", {"predicted_n": 3, "predicted_ms": 1.0, "prompt_ms": 1.0})
+        speeds.add(model.digest, "llama_cpp", None)
+        speeds.flush()
+        kept = evidence_of(store.database)[model.digest].speed
+        assert kept is not None
+        assert (kept.rate, kept.first_token, kept.engine) == (20.0, 0.15, "llama_cpp")
+        speeds.add(model.digest, "llama_cpp", timings | {"predicted_ms": 1000.0})
+        speeds.flush()
+        assert evidence_of(store.database)[model.digest].speed.rate == pytest.approx(26.0)  # type: ignore[union-attr]
+        speeds.add(model.digest, "llama_server", timings)
+        speeds.flush()
+        assert evidence_of(store.database)[model.digest].speed.rate == 20.0  # type: ignore[union-attr]
+    reason = choose("speed>=15", mode="requirements_load", paths=paths).reason
+    assert "20 tokens/s (measured 20" in reason
+    assert "with llama_server" in reason
+
+
+@pytest.mark.parametrize("state", ["installed", "available"])
+def test_model_that_this_machine_cannot_hold_is_left_out_with_the_reason(state: str) -> None:
+    chooser = Selector(BOOK, Policy(), bandwidth=1e10, room=2 * GB)
+    models = (installed("big", 5 * GB, 1),) if state == "installed" else ()
+    mode = "requirements_load" if models else "requirements_download"
+    if models:
+        with pytest.raises(ModelNotFoundError, match="the memory of this machine excluded 1") as caught:
+            ask(chooser, models=models, mode=mode)
+        assert "models may take 2.0 GB here" in str(caught.value)
+        assert ask(chooser, models=models, mode=mode, loaded={"big"}).model == "big"
+    else:
+        choice = ask(chooser, mode=mode, prefer=("quality",))
+        for name in (choice.model, *(each.name for each in choice.runners_up)):
+            assert (memory_size(BOOK.model(name)) or 0) <= 2 * GB
+
+
+def test_model_too_slow_for_anyone_comes_last() -> None:
+    models = (installed("slow", 20 * GB, 1, context=10**6), installed("quick", GB, 2, context=100))
+    choice = ask(selector(), models=models, prefer=("context",))
+    assert choice.model == "quick"
+    assert choice.runners_up[0].lacked == ("slower than 1 tokens/s: 0.3 (estimated)",)
+    first = ask(selector(), mode="requirements_download")
+    assert (BOOK.model(first.model).active_parameters or BOOK.model(first.model).parameters or 0) < 2 * GB
+
+
+def test_models_that_write_no_text_are_chosen_only_when_asked_for() -> None:
+    choice = ask(selector(), "params<=1B", mode="requirements_download")
+    names = [choice.model, *(each.name for each in choice.runners_up)]
+    assert all("EMBEDDING" not in BOOK.model(name).tags for name in names)
+    assert "EMBEDDING" in BOOK.model(ask(selector(), "EMBEDDING", mode="requirements_download").model).tags
+    with pytest.raises(ModelNotFoundError, match="makes embeddings, no text"):
+        ask(selector(), models=(installed("qwen3-embedding-0.6b"),))
+
+
+def test_example_of_the_handbook_tells_the_next_step_on_a_fresh_home(paths: Paths) -> None:
+    with pytest.raises(ModelNotFoundError) as caught:
+        choose(
+            "tag:CONVERSATIONAL,coding>=3,context>=8192,licence:commercial",
+            prefer="speed", mode="requirements_load", paths=paths,
+        )  # fmt: skip
+    message = str(caught.value)
+    assert message.startswith("No model is installed.")
+    assert "coding>=3 excluded" in message
+    assert "Nearest: " in message
+    name = message.rpartition("pantry pull ")[2].split()[0]
+    assert "coding>=3, " in message.rpartition("ithout ")[2]
+    assert choose("CONVERSATIONAL,context>=8192,licence:commercial", prefer="speed", paths=paths).model == name
+
+
+def test_failure_names_a_model_to_pull_or_to_load_when_a_wider_mode_would_do() -> None:
+    with pytest.raises(ModelNotFoundError, match=r"would do: pantry pull \S+ \("):
+        ask(selector(), "CONVERSATIONAL,context>=8192", (installed("a"),))
+    with pytest.raises(ModelNotFoundError, match="requirements_load, or: pantry load a"):
+        ask(selector(), models=(installed("a"),), mode="requirements")
+
+
+@pytest.mark.parametrize("mode", ["none", "load", "requirements_load", "requirements_download"])
+def test_unknown_model_is_named_with_the_nearest(mode: str) -> None:
+    for name, near in (("qwen3-0.6", "qwen3-0.6b"), ("our-onw", "our-own")):
+        request = Request((), (), mode, name)  # type: ignore[arg-type]
+        with pytest.raises(ModelNotFoundError) as caught:
+            selector().choose(request, (installed("our-own"),))
+        assert f"There is no model {name!r}." in str(caught.value)
+        assert f"Did you mean {near!r}" in str(caught.value)
+
+
+def test_named_model_of_the_catalogue_is_chosen_when_it_may_be_downloaded() -> None:
+    request = Request((), (), "requirements_download", "Qwen3-8B")
+    choice = selector().choose(request, ())
+    assert (choice.model, choice.action) == ("qwen3-8b", "download")
 
 
 def test_minimum_evidence_of_the_policy_uses_what_was_measured() -> None:
