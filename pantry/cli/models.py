@@ -31,6 +31,7 @@ def list_models(as_json: bool = typer.Option(False, "--json", help="Print JSON."
     if as_json:
         print_json([_as_object(model) for model in models])
         return
+    rebuilt = any(model.facts.get("built_from") for model in models)
     rows = [
         [
             str(model.name),
@@ -40,10 +41,11 @@ def list_models(as_json: bool = typer.Option(False, "--json", help="Print JSON."
             str(model.facts.get("quantisation") or "-"),
             str(model.facts.get("context") or "-"),
             str(model.facts.get("licence") or "unknown"),
+            *([str(model.facts.get("built_from") or "-")] if rebuilt else []),
         ]
         for model in models
     ]
-    columns = ["NAME", "ID", "SIZE", "PARAMETERS", "TYPE", "CONTEXT", "LICENCE"]
+    columns = ["NAME", "ID", "SIZE", "PARAMETERS", "TYPE", "CONTEXT", "LICENCE", *(["BUILT FROM"] if rebuilt else [])]
     print_table(columns, rows, "No model is installed. `pantry run starter` brings the first one.")
 
 

@@ -10,12 +10,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pantry.core.errors import PantryError, UsageError
-from pantry.core.refs import Digest
+from pantry.core.errors import NotFoundError, PantryError, UsageError
+from pantry.core.paths import Paths
+from pantry.core.refs import Digest, ModelName
+from pantry.flatpack.licence import check_licence
 from pantry.flatpack.manifest import DeltaBase
 from pantry.operations.discover import find_models
+from pantry.repository.configured import Repositories
 from pantry.store.garbage import users
-from pantry.store.models import Store
+from pantry.store.models import InstalledModel, Store
 from pantry.store.packages import Packages
 from pantry.workshop.delta.folder import DeltaFolder
 from pantry.workshop.delta.match import MatchedBase, match_base
@@ -33,6 +36,52 @@ class FoundBase:
     matched: MatchedBase
     called: str
     licence: str | None
+
+
+@dataclass(frozen=True)
+class PublishedAs:
+    """How others find a model that is installed here: its name, the place it came from, its licence."""
+
+    name: str
+    place: str | None
+    licence: str | None
+
+
+def published_as(paths: Paths, model: str) -> PublishedAs | None:
+    """What a delta made on that installed model says of its base; None for one that came from nowhere public."""
+    if not paths.database.exists():
+        return None
+    with Store.open(paths) as store:
+        try:
+            found = store.get(ModelName.parse(model))
+        except (NotFoundError, UsageError):
+            return None
+        file = _file_of(store, found)
+    package, version = found.facts.get("package"), str(found.facts.get("version") or "")
+    licence = _known_licence(found.facts.get("licence"))
+    if found.source.startswith("hf://"):
+        return PublishedAs(str(found.name), f"{found.source}/{file}" if file else found.source, licence)
+    if package is None:
+        return None
+    address = {each.name: each.url for each in Repositories(paths).list()}.get(found.source.partition(":")[0], "")
+    place = address if address.startswith(("http://", "https://")) else None
+    return PublishedAs(f"{package}:{version}" if version else str(package), place, licence)
+
+
+def _file_of(store: Store, model: InstalledModel) -> str | None:
+    """The path of the model's file in the package it came in."""
+    packages = Packages(store)
+    came_in = [package for package in packages.list() if package.source == model.source]
+    files = (file for package in came_in for file in packages.files(package))
+    return next((file.path for file in files if file.digest == model.digest), None)
+
+
+def _known_licence(text: object) -> str | None:
+    """The licence, unless it is free text from the header of a file."""
+    try:
+        return check_licence(str(text)) if text else None
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True)

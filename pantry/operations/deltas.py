@@ -6,7 +6,7 @@ import contextlib
 import getpass
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pantry.core.errors import (
@@ -26,6 +26,7 @@ from pantry.flatpack.licence import check_licence
 from pantry.flatpack.manifest import CARD_NAME, Licences, Manifest, Provenance, write_manifest
 from pantry.flatpack.signature import Verdict, judge, verify
 from pantry.flatpack.trust import load_trust
+from pantry.operations.bases import published_as
 from pantry.workshop.delta.adapter import LoraAdapter
 from pantry.workshop.delta.chain import apply_chain, in_order_of_use
 from pantry.workshop.delta.folder import DeltaFolder, delta_table
@@ -102,7 +103,8 @@ def make_delta(
     matrix. Raises ConflictError when `out` exists, NotFoundError, BadFileError for damaged files, UsageError.
     """
     _check_free(out)
-    facts = facts or DeltaFacts()
+    facts = _with_base(paths, base, facts or DeltaFacts())
+    licence = stricter_licence(facts.base_licence, facts.licence)
     card = _card(facts.card or Path(target) / CARD_NAME)
     with contextlib.ExitStack() as opened:
         base_source = opened.enter_context(open_model(paths, base))
@@ -134,7 +136,7 @@ def make_delta(
                     "version": facts.version,
                     "summary": facts.summary or f"{target_source.title} as a difference from {base_source.title}",
                     "authors": facts.authors or (getpass.getuser(),),
-                    "licence": Licences(weights=stricter_licence(facts.base_licence, facts.licence)),
+                    "licence": Licences(weights=licence),
                     "delta": table,
                     "provenance": Provenance(base=base_digests, data_unknown=None if card else _NO_CARD),
                 }
@@ -232,6 +234,19 @@ def stricter_licence(base: str | None, own: str | None) -> str | None:
         return None
     terms = dict.fromkeys(term for text in known for term in _joined_terms(text))
     return check_licence(" AND ".join(terms))
+
+
+def _with_base(paths: Paths, base: str, facts: DeltaFacts) -> DeltaFacts:
+    """The facts, completed by what an installed base says of where it came from; what the caller says counts more."""
+    known = published_as(paths, base) if not Path(base).exists() else None
+    if known is None:
+        return facts
+    return replace(
+        facts,
+        base_name=facts.base_name or known.name,
+        base_repository=facts.base_repository or known.place,
+        base_licence=facts.base_licence or known.licence,
+    )
 
 
 def _joined_terms(licence: str) -> list[str]:

@@ -411,3 +411,39 @@ def test_a_delta_given_by_hand_is_as_the_mode_says(paths: Paths, lab: Lab, tmp_p
     (paths.config / "trust.toml").write_text('mode = "warn"\n')
     assert pull(paths, str(fpk)).model == ModelName("tuned")
     assert content(paths, "tuned") == MODELS[1]
+
+
+def test_a_delta_made_on_a_pulled_model_says_where_that_can_be_had(
+    added: Paths, lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody needs to type name, place and licence of a base that came from a repository."""
+    from pantry.cli._app import run
+
+    pull(added, "fox")
+    (tmp_path / "tuned.gguf").write_bytes(MODELS[1])
+    made = make_delta(added, "fox", str(tmp_path / "tuned.gguf"), tmp_path / "t.fpk", facts=DeltaFacts(name="tuned"))
+    assert made.report.manifest.delta is not None
+    (base,) = made.report.manifest.delta.bases
+    assert (base.name, base.repository) == ("fox:1.0.0", f"{lab.url}/")
+    assert (made.report.base_terms.licence, made.report.manifest.licence.weights) == ("MIT", "MIT")
+    lab.published.publish(sign(tmp_path / "t.fpk", [SIGNER]))
+    remove_model(added, "fox")
+    pull(added, "tuned")
+    assert content(added, "tuned") == MODELS[1]
+    capsys.readouterr()
+    assert not run(["list"])
+    assert "fox:1.0.0 (" in capsys.readouterr().out
+    assert not run(["show", "tuned"])
+    assert "built from" in capsys.readouterr().out
+
+
+def test_terms_are_refused_or_accepted_as_typed(added: Paths, lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    from pantry.cli._app import run
+
+    lab.delta("tuned", MODELS[0], MODELS[1], base_name="fox", base_terms="Only for foxes.")
+    assert run(["pull", "tuned"]) == 5
+    shown = capsys.readouterr().err
+    assert "Only for foxes." in shown
+    assert "--accept-terms" in shown
+    assert not run(["pull", "tuned", "--accept-terms"])
+    assert "tuned 1.0.0 is installed." in capsys.readouterr().out
