@@ -26,8 +26,9 @@ from pantry.core.refs import Digest, ModelName
 from pantry.operations import fit, machine
 from pantry.operations.catalogue import search
 from pantry.operations.choose import Selector
-from pantry.operations.evidence import Evidence, Speed
+from pantry.operations.evidence import Evidence
 from pantry.operations.models import add_model
+from pantry.operations.speeds import Speed
 from pantry.policy import Policy
 from pantry.selection import Measurement, Request, parse_needs
 from pantry.store.models import InstalledModel, Store

@@ -80,9 +80,9 @@ def clauses(query: Query, tag_bits: dict[str, int]) -> list[Clause]:
             bit = tag_bits.get(tag)
             sql = f"(tags & {1 << bit}) != 0" if bit is not None else "0"
             found.append(Clause(f"tag:{tag}", sql))
-    for tag in query.without_tags:
-        if tag in tag_bits:
-            found.append(Clause(f"not tag:{tag}", f"(tags & {1 << tag_bits[tag]}) = 0"))
+    found += [
+        Clause(f"not tag:{tag}", f"(tags & {1 << tag_bits[tag]}) = 0") for tag in query.without_tags if tag in tag_bits
+    ]
     for name, score in query.capabilities:
         sql = "n IN (SELECT model FROM capability WHERE name = ? AND score >= ?)"
         found.append(Clause(f"{name}>={score:g}", sql, (name, score)))

@@ -98,6 +98,11 @@ class Pool:
         known = [self._entries[name] for name in sorted(self._entries)]
         return [entry for entry in [*known, *self._retired] if entry.running or entry.is_loading]
 
+    def engine_of(self, name: ModelName) -> str:
+        """The engine that runs a model; empty when none does."""
+        entry = self._entries.get(name)
+        return entry.engine if entry is not None else ""
+
     def queued(self) -> int:
         """Requests that wait for a slot, over all models."""
         return sum(entry.waiting for entry in self._entries.values())

@@ -305,10 +305,12 @@ def choose(
         return selector.choose(request, store.list(), loaded, found)
 
 
-def open_selector(paths: Paths, catalogue: Catalogue, bandwidth: float | None = None) -> Selector:
+def open_selector(
+    paths: Paths, catalogue: Catalogue, bandwidth: float | None = None, room: int | None = None
+) -> Selector:
     """The rules of choice of a home: its policy, the speed of this machine's memory, and what models may take of it."""
     speed = memory_speed(paths) if bandwidth is None else bandwidth
-    return Selector(catalogue, load_policy(paths, catalogue), speed, model_room(load_settings(paths)))
+    return Selector(catalogue, load_policy(paths, catalogue), speed, room or model_room(load_settings(paths)))
 
 
 def loaded_names(paths: Paths) -> frozenset[str]:

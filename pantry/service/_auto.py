@@ -5,15 +5,14 @@ from __future__ import annotations
 from aiohttp import web
 
 from pantry.core.errors import ModelNotFoundError
-from pantry.selection.choosing import Choice
-from pantry.selection.request import parse_auto, parse_mode
 from pantry.service._openai_requests import Needs
 from pantry.service.desk import DESK, Wish
 from pantry.service.gateway import GATEWAY, caller_of
 from pantry.store.models import InstalledModel
 
-CHOICE = web.RequestKey("choice", Choice)
-"""Where a request keeps the choice that was made for it."""
+AUTO = "auto"
+TOLD = web.RequestKey("told", tuple[str, str])
+"""Where a request keeps the name of the model that was chosen for it, and the reason."""
 
 
 async def model_for(request: web.Request, name: str, given: Needs | None) -> InstalledModel:
@@ -21,24 +20,26 @@ async def model_for(request: web.Request, name: str, given: Needs | None) -> Ins
 
     Raises ModelNotFoundError that says what excluded how many.
     """
-    desk = request.app[DESK]
     head, _, short = name.partition(":")
-    if parse_auto(head, desk.selector().vocabulary) is None:
+    if head != AUTO:
         return await request.app[GATEWAY].model(name)
+    from pantry.selection import parse_mode  # with the catalogue's rules it takes 50 ms to import
+
     asked = given or Needs()
     needs = (*asked.needs, *(part for part in short.split(",") if part.strip()))
     wish = Wish(needs=needs, prefer=tuple(asked.prefer), mode=parse_mode(asked.fallback_mode))
-    choice, model = await desk.choose(caller_of(request), wish)
+    choice, model = await request.app[DESK].choose(caller_of(request), wish)
     if model is None:
         raise ModelNotFoundError(
             f"{choice.model} would do, but it is not installed.", hint=f"pantry pull {choice.model}"
         )
-    request[CHOICE] = choice
+    request[TOLD] = (choice.model, choice.reason)
     return model
 
 
 async def tell_choice(request: web.Request, response: web.StreamResponse) -> None:
     """Name the chosen model and the reason in the headers of the answer."""
-    if choice := request.get(CHOICE):
-        response.headers["X-Pantry-Model"] = choice.model
-        response.headers["X-Pantry-Reason"] = " ".join(choice.reason.encode("ascii", "replace").decode().split())
+    if told := request.get(TOLD):
+        model, reason = told
+        response.headers["X-Pantry-Model"] = model
+        response.headers["X-Pantry-Reason"] = " ".join(reason.encode("ascii", "replace").decode().split())

@@ -60,7 +60,8 @@ class Answer:
         self.completion_tokens = 0
         self.cached_tokens = 0
         self._head: Chunk = {}
-        self._timings: Chunk | None = None
+        self.timings: Chunk | None = None
+        """The engine's own, of the last answer (llama.cpp's extension)."""
         self._choices: dict[int, Choice] = {}
         asked_for_none = wanted.logprobs and not wanted.top_logprobs  # the engine gives one all the same
         rewritten = wanted.must_call or asked_for_none or (wanted.logprobs and not wanted.chat)
@@ -116,7 +117,7 @@ class Answer:
         self.prompt_tokens += usage.get("prompt_tokens", 0)
         self.completion_tokens += usage.get("completion_tokens", 0)
         self.cached_tokens += (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
-        self._timings = chunk.get("timings")
+        self.timings = chunk.get("timings")
         return {key: value for key, value in chunk.items() if key not in ("usage", "timings")}
 
     def _take_part(self, choice: Choice, part: Chunk) -> Chunk:
@@ -171,8 +172,8 @@ class Answer:
 
     def _figures(self) -> Chunk:
         """Usage, and the engine's own timings (llama.cpp's extension) where one prompt had one answer."""
-        single = self._timings and self.wanted.n * self.wanted.prompts == 1
-        return {"usage": self.usage(), "timings": self._timings} if single else {"usage": self.usage()}
+        single = self.timings and self.wanted.n * self.wanted.prompts == 1
+        return {"usage": self.usage(), "timings": self.timings} if single else {"usage": self.usage()}
 
     def usage(self) -> Chunk:
         """Token counts over all choices, in OpenAI's form; the prompt counts once."""

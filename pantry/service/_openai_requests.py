@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from pantry.core.errors import UsageError
+from pantry.core.errors import UsageError, did_you_mean
 from pantry.service._openai_chunks import Wanted
 from pantry.service._schema import OutputSchema
 
@@ -33,13 +33,31 @@ _Words = Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length
 
 
 class Needs(BaseModel):
-    """The `pantry` object beside `model: "auto"`: what is needed, in place of a name."""
+    """The `pantry` object beside `model: "auto"`: what is needed, in place of a name.
 
-    model_config = ConfigDict(extra="forbid")
+    `needs` and `prefer` are lists, or texts with commas as on the command line.
+    """
 
     needs: _Words = []
     prefer: _Words = []
-    fallback_mode: str = "requirements_load"
+    fallback_mode: str = Field(default="requirements_load", max_length=200)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            raise ValueError('is an object, like {"needs": ["CODING", "context>=8192"], "prefer": ["speed"]}')
+        for key in given:
+            if key not in cls.model_fields:
+                known = ", ".join(cls.model_fields)
+                hint = did_you_mean(str(key), cls.model_fields, f"Known: {known}.")
+                raise ValueError(f"has no key {str(key)[:60]!r}. {hint}")
+        return given
+
+    @field_validator("needs", "prefer", mode="before")
+    @classmethod
+    def _with_commas(cls, value: Any) -> Any:
+        return value.split(",") if isinstance(value, str) else value
 
 
 class Sampling(BaseModel):
@@ -257,7 +275,8 @@ def parse_request(kind: type[T], body: Any) -> T:
         return kind.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"] if part in kind.model_fields or isinstance(part, int))
+        known = {*kind.model_fields, *Needs.model_fields}  # the rest names variants of types
+        field = ".".join(str(part) for part in first["loc"] if part in known or isinstance(part, int))
         given = "" if first["type"] in ("missing", "value_error") else f", got {reprlib.repr(first['input'])}"
         what = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"{field}: {what}{given}." if field else f"{what}{given}.") from None

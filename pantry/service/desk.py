@@ -100,9 +100,11 @@ class Desk:
 
         Apps choose among the models they may use. Raises ModelNotFoundError that says what excluded how many.
         """
+        from pantry.operations.evidence import evidence_of
         from pantry.selection import Request, parse_needs, parse_preferences
 
-        gateway, selector, now = self.gateway, self.selector(), time.time()
+        gateway, now = self.gateway, time.time()
+        selector = await asyncio.to_thread(self.selector)  # a new catalogue is indexed, the memory measured
         if wish.model is not None:
             with contextlib.suppress(ModelNotFoundError):
                 await gateway.model(wish.model)
@@ -111,19 +113,18 @@ class Desk:
         request = Request(needs, parse_preferences(list(wish.prefer), selector.vocabulary), wish.mode, model)
         usable = [each for each in gateway.store.list() if decide(caller, Action.GENERATE, each.name, now=now).allowed]
         loaded = [str(entry.model.name) for entry in gateway.pool.loaded()]
-        choice = selector.choose(request, usable, loaded)
+        choice = selector.choose(request, usable, loaded, evidence_of(gateway.store.database))
         return choice, next((each for each in usable if str(each.name) == choice.model), None)
 
     def selector(self) -> Selector:
         """The rules of choice over the catalogue and the policy as read lately; loaded at the first choice."""
         from pantry.catalogue.lookup import Catalogue
-        from pantry.operations.choose import Selector
-        from pantry.operations.policy import load_policy
+        from pantry.operations.choose import open_selector
 
         moment = time.monotonic()
         if self._selector is None or self._selector[0] < moment - SELECTOR_AGE:
             catalogue = Catalogue.open(self.gateway.paths)
-            self._selector = (moment, Selector(catalogue, load_policy(self.gateway.paths, catalogue)))
+            self._selector = (moment, open_selector(self.gateway.paths, catalogue, room=self.gateway.pool.budget))
         return self._selector[1]
 
     async def load(self, caller: Caller, name: str) -> AppRequest | None:

@@ -48,6 +48,7 @@ class Fulfiller:
                 if loop.time() >= next_flush:
                     next_flush = loop.time() + FLUSH_EVERY
                     self._gateway.tally.flush()
+                    self._gateway.speeds.flush()
                 if loop.time() >= next_expiry:
                     next_expiry = loop.time() + EXPIRE_EVERY
                     SessionBook(self._gateway.store.database, self._gateway.settings).expire()

@@ -34,6 +34,7 @@ from pantry.operations.apps import caller_of_key, refusal, ruling_on
 from pantry.operations.models import STARTER
 from pantry.operations.notify import notify
 from pantry.operations.requests import approval_needed, ask, describe
+from pantry.operations.speeds import Speeds
 from pantry.operations.usage import Tally
 from pantry.permissions import NOBODY, Action, Caller
 from pantry.service import _sse
@@ -63,6 +64,7 @@ class Gateway:
     metrics: Metrics
     stopping: asyncio.Event
     tally: Tally
+    speeds: Speeds
     info: ServiceInfo | None = None
     """Where the service listens, once it does."""
     logins: Logins = field(default_factory=Logins)
@@ -177,6 +179,7 @@ class Gateway:
                     # An answer that was broken off counts as well, by its events: about one a token.
                     used = answer.prompt_tokens + answer.completion_tokens
                     self.tally.add(caller.app, used or measure.events)
+            self.speeds.add(model.digest, self.pool.engine_of(model.name), answer.timings)
             measure.count(answer.prompt_tokens, answer.completion_tokens)
 
     async def _stream(

@@ -27,6 +27,7 @@ from pantry.core.ports import PORT_TRIES
 from pantry.core.settings import Settings
 from pantry.engines.adapter import ENGINES
 from pantry.engines.pool import Pool
+from pantry.operations.speeds import Speeds
 from pantry.operations.usage import Tally
 from pantry.service.app import build_app
 from pantry.service.desk import Desk
@@ -76,7 +77,9 @@ async def _serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     pool = Pool(store, settings, paths)
-    gateway = Gateway(settings, paths, store, keys, pool, Metrics(), stopping, Tally(store.database))
+    gateway = Gateway(
+        settings, paths, store, keys, pool, Metrics(), stopping, Tally(store.database), Speeds(store.database)
+    )
     async with _listening(gateway, paths) as port:
         info = ServiceInfo(os.getpid(), settings.host, port, str(paths.socket), __version__, time.time())
         gateway.info = info
@@ -153,6 +156,7 @@ async def _wind_down(gateway: Gateway) -> None:
     await asyncio.gather(*gateway.tasks, return_exceptions=True)
     await gateway.pool.close()
     gateway.tally.flush()
+    gateway.speeds.flush()
 
 
 def _bind(host: str, first: int, tries: int = PORT_TRIES) -> socket.socket:

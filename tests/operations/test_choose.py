@@ -10,9 +10,10 @@ from pantry.core.errors import ModelNotFoundError, UsageError
 from pantry.core.paths import Paths
 from pantry.core.refs import Digest, ModelName
 from pantry.operations.choose import Selector, choose, loaded_names
-from pantry.operations.evidence import Evidence, Speed, Speeds, evidence_of
+from pantry.operations.evidence import Evidence, evidence_of
 from pantry.operations.models import add_model
 from pantry.operations.policy import set_rules
+from pantry.operations.speeds import Speed, Speeds
 from pantry.policy import Policy
 from pantry.selection import Measurement, Request, parse_needs
 from pantry.store.models import InstalledModel, Store

@@ -1,10 +1,15 @@
 """`model: "auto"`: the answer says which model wrote it and why."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from pantry.core.paths import find_paths
+from pantry.operations.choose import choose, loaded_names
 from tests.service.running import Service, starting
 
 HELLO = [{"role": "user", "content": "one two"}]
@@ -45,6 +50,49 @@ def test_unknown_need_names_the_nearest(service: Service) -> None:
     status, _, content = ask(service, model="auto:CODNG")
     assert status == 400
     assert b"CODING" in content
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"need": ["CODING"]}, "Did you mean 'needs'?"),
+        ({"fallback": "none"}, "Did you mean 'fallback_mode'?"),
+        ({"zzz": 1}, "Known: needs, prefer, fallback_mode."),
+        (["CODING"], "is an object, like"),
+        ({"needs": [1]}, "pantry.needs.0"),
+        ({"prefer": "sped"}, "Did you mean 'speed'?"),
+        ({"fallback_mode": "lod"}, "Did you mean 'load'?"),
+    ],
+)
+def test_wrong_pantry_object_is_told_with_the_nearest(service: Service, given: object, told: str) -> None:
+    status, _, content = ask(service, model="auto", pantry=given)
+    assert status == 400
+    assert told in json.loads(content)["error"]["message"]
+    assert "pantry" in json.loads(content)["error"]["message"] or "fallback" in str(given) or "prefer" in str(given)
+
+
+def test_needs_may_be_one_text(service: Service) -> None:
+    given = {"needs": "context>=50,local", "prefer": "context,speed"}
+    assert ask(service, model="auto", pantry=given, max_tokens=1)[0] == 200
+
+
+@pytest.mark.parametrize(("needs", "prefer"), [("context>=50", "speed"), ("", ""), ("local", "small,speed")])
+def test_same_question_has_the_same_answer_here_and_on_the_command_line(
+    service: Service, needs: str, prefer: str
+) -> None:
+    service.add_echo("echo-large", context=4000)
+    ask(service, model="echo", max_tokens=1)
+    paths = find_paths({"PANTRY_HOME": str(service.home)})
+    choice = choose(needs, prefer=prefer, mode="requirements_load", paths=paths, loaded=loaded_names(paths))
+    _, headers, content = ask(service, model="auto", pantry={"needs": needs, "prefer": prefer}, max_tokens=1)
+    assert headers["X-Pantry-Model"] == choice.model, content
+    assert headers["X-Pantry-Reason"] == choice.reason
+    assert "tokens/s (estimated)" in choice.reason
+
+
+def test_service_starts_without_the_rules_of_choice() -> None:
+    code = "import sys, pantry.service.server; sys.exit('pantry.selection' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_named_model_has_no_choice_to_tell(service: Service) -> None:
