@@ -8,12 +8,14 @@ they are not looked at. `remote` and `downloads` are switches of their own and h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
 
+from pantry.catalogue.regions import Region
 from pantry.catalogue.rights import Answer, Circumstances
 from pantry.catalogue.schema import Use
 from pantry.core.errors import PolicyRefusedError, UsageError, did_you_mean
@@ -27,7 +29,8 @@ State = Literal["ok", "note", "warn", "ask", "refuse", "unknown"]
 SignatureState = Literal["good", "untrusted", "missing", "bad", "unknown"]
 """`untrusted`: valid, by a key nobody here trusts. `unknown`: not checked, or nothing is here to check yet."""
 
-_NOT_ALIGNED = ("unaligned", "uncensored", "maligned")
+Whole = Annotated[StrictInt, Field(ge=0, le=10**15)]
+Score = Annotated[float, Field(strict=True, ge=0, le=10, allow_inf_nan=False)]
 
 
 class Policy(BaseModel):
@@ -37,10 +40,12 @@ class Policy(BaseModel):
 
     mode: Mode = Field("warn", description="off, warn or enforce.")
     required_use: tuple[Use, ...] = Field((), description="What every model must be allowed for, like commercial.")
-    users: int | None = Field(None, ge=0, description="Your monthly users, for licences with a limit.")
-    revenue: int | None = Field(None, ge=0, description="Your yearly revenue in USD, for licences with a limit.")
-    region: str | None = Field(None, pattern=r"^[A-Za-z]{2}$", description="EU or a two-letter country code.")
-    strict_data: bool = Field(False, description="Training data without a known licence makes the answer unknown.")
+    users: Whole | None = Field(None, description="Your monthly users, for licences with a limit.")
+    revenue: Whole | None = Field(None, description="Your yearly revenue in USD, for licences with a limit.")
+    region: Region | None = Field(None, description="EU or a two-letter country code (ISO 3166).")
+    strict_data: StrictBool = Field(
+        False, description="Training data without a known licence makes the answer unknown."
+    )
     accepted_licences: tuple[str, ...] = Field((), description="If given, only these licences.")
     refused_licences: tuple[str, ...] = Field((), description="Never these licences.")
     accepted_families: tuple[str, ...] = Field((), description="If given, only these families of models.")
@@ -48,13 +53,13 @@ class Policy(BaseModel):
     signature: Literal["when-present", "warn", "require"] = Field(
         "when-present", description="when-present: a signature must be right if there is one."
     )
-    minimum_evidence: dict[str, float] = Field(
+    minimum_evidence: dict[str, Score] = Field(
         default_factory=dict, description="Capability scores measured here that a model must reach, like coding = 2."
     )
     unaligned: Literal["allow", "warn", "refuse"] = Field(
         "warn", description="Models without alignment, or with it taken out. Maligned ones are refused unless allow."
     )
-    remote: bool = Field(True, description="Whether models at a provider may be used.")
+    remote: StrictBool = Field(True, description="Whether models at a provider may be used.")
     downloads: Literal["allow", "ask", "refuse"] = Field("allow", description="Whether models may be downloaded.")
     max_download: str | None = Field(None, description="Largest download, like 20GB.")
 
@@ -91,9 +96,13 @@ class Subject:
     """What is known of the model to decide on. None and `unknown` say that nobody looked, or could."""
 
     name: str
-    family: str | None = None
+    known_as: str | None = None
+    """What it is taken for and why, where that is not plain."""
+    families: frozenset[str] = frozenset()
     licences: frozenset[str] = frozenset()
     """Ids of all licences along the chain of weights and bases; empty when none is known."""
+    unknown_licences: tuple[str, ...] = ()
+    """The models along that chain whose licence is not known."""
     answers: Mapping[Use, Answer] = field(default_factory=dict)
     """The licence answers for at least the uses the policy requires."""
     alignment: str = "unknown"
@@ -162,10 +171,17 @@ class Decision:
         )
 
 
-def parse_policy(
-    document: Mapping[str, Any], name: str, licences: Mapping[str, str], families: Iterable[str]
-) -> Policy:
-    """A policy from a TOML document. `licences` maps known names to ids; `families` are known family ids.
+@dataclass(frozen=True)
+class Known:
+    """The words that rules may use: names of licences with their ids, families, capabilities."""
+
+    licences: Mapping[str, str]
+    families: Collection[str]
+    capabilities: Collection[str]
+
+
+def parse_policy(document: Mapping[str, Any], name: str, known: Known) -> Policy:
+    """A policy from a TOML document.
 
     Raises UsageError that names the file, the field and what was expected.
     """
@@ -177,16 +193,18 @@ def parse_policy(
         if first["type"] == "extra_forbidden":
             hint = did_you_mean(field_name, Policy.model_fields, "See docs/licences.md for all rules.")
             raise UsageError(f"{name}: there is no rule {field_name!r}.", hint=hint) from None
-        given = f", got {first['input']!r}" if field_name else ""
+        given = f", got {str(first['input'])[:60]!r}" if field_name else ""
         message = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"{name}: {f'{field_name}: ' if field_name else ''}{message}{given}.") from None
-    known_families = set(families)
     changes: dict[str, tuple[str, ...]] = {}
+    families = {family: family for family in known.families}
     for each in ("accepted_licences", "refused_licences"):
-        changes[each] = tuple(_known(text, licences, name, each, "licence") for text in getattr(policy, each))
+        changes[each] = tuple(_known(text, known.licences, name, each, "licence") for text in getattr(policy, each))
     for each in ("accepted_families", "refused_families"):
-        names = {family: family for family in known_families}
-        changes[each] = tuple(_known(text, names, name, each, "family") for text in getattr(policy, each))
+        changes[each] = tuple(_known(text, families, name, each, "family") for text in getattr(policy, each))
+    capabilities = {capability: capability for capability in known.capabilities}
+    for capability in policy.minimum_evidence:
+        _known(capability, capabilities, name, "minimum_evidence", "capability")
     return parse_consistent(policy, changes, name)
 
 
@@ -218,7 +236,8 @@ def _known(text: str, names: Mapping[str, str], file: str, rule: str, noun: str)
 
 def decide(policy: Policy, subject: Subject, action: Action) -> Decision:
     """Decide on one model. Every rule leaves a finding, so that the explanation is complete."""
-    always = [*_integrity(subject, action), *_format(subject, action), *_switches(policy, subject, action)]
+    named = [Finding("identity", "note", subject.known_as)] if subject.known_as else []
+    always = [*named, *_integrity(subject, action), *_format(subject, action), *_switches(policy, subject, action)]
     ruled = [
         *_signature(policy, subject, action),
         *_licences(policy, subject),
@@ -320,15 +339,18 @@ def _licences(policy: Policy, subject: Subject) -> list[Finding]:
     refused = sorted(subject.licences & set(policy.refused_licences))
     if refused:
         return [Finding("licence", "refuse", f"the licence {refused[0]} is refused here")]
-    if not policy.accepted_licences:
-        named = ", ".join(sorted(subject.licences)) or "no licence that is known"
-        return [Finding("licence", "note", f"it stands under {named}")]
-    if not subject.licences:
-        return [Finding("licence", "unknown", "its licence is not known, and only some are accepted here")]
-    foreign = sorted(subject.licences - set(policy.accepted_licences))
+    foreign = sorted(subject.licences - set(policy.accepted_licences)) if policy.accepted_licences else []
     if foreign:
         return [Finding("licence", "refuse", f"the licence {foreign[0]} is not among those accepted here")]
-    return [Finding("licence", "ok", "its licences are accepted here")]
+    lacking = subject.unknown_licences[0] if subject.unknown_licences else None
+    if policy.accepted_licences or policy.refused_licences:
+        if lacking is not None or not subject.licences:
+            whose = f"the licence of {lacking}" if lacking not in (None, subject.name) else "its licence"
+            what = "only some are accepted" if policy.accepted_licences else "some are refused"
+            return [Finding("licence", "unknown", f"{whose} is not known, and {what} here")]
+        return [Finding("licence", "ok", "its licences are accepted here")]
+    named = ", ".join(sorted(subject.licences)) or "no licence that is known"
+    return [Finding("licence", "note", f"it stands under {named}")]
 
 
 def _uses(policy: Policy, subject: Subject) -> list[Finding]:
@@ -348,24 +370,30 @@ def _uses(policy: Policy, subject: Subject) -> list[Finding]:
 
 
 def _families(policy: Policy, subject: Subject) -> list[Finding]:
-    if subject.family is not None and subject.family in policy.refused_families:
-        return [Finding("family", "refuse", f"the family {subject.family} is refused here")]
-    if not policy.accepted_families:
+    refused = sorted(subject.families & set(policy.refused_families))
+    if refused:
+        return [Finding("family", "refuse", f"the family {refused[0]} is refused here")]
+    if not policy.accepted_families and not policy.refused_families:
         return []
-    if subject.family is None:
-        return [Finding("family", "unknown", "its family is not known, and only some are accepted here")]
-    if subject.family not in policy.accepted_families:
-        return [Finding("family", "refuse", f"the family {subject.family} is not among those accepted here")]
-    return [Finding("family", "ok", f"the family {subject.family} is accepted here")]
+    if not subject.families:
+        what = "only some are accepted" if policy.accepted_families else "some are refused"
+        return [Finding("family", "unknown", f"its family is not known, and {what} here")]
+    foreign = sorted(subject.families - set(policy.accepted_families)) if policy.accepted_families else []
+    if foreign:
+        return [Finding("family", "refuse", f"the family {foreign[0]} is not among those accepted here")]
+    return [Finding("family", "ok", f"the family {min(subject.families)} is accepted here")]
 
 
 def _alignment(policy: Policy, subject: Subject) -> list[Finding]:
-    if subject.alignment not in _NOT_ALIGNED or policy.unaligned == "allow":
+    if policy.unaligned == "allow" or subject.alignment == "aligned":
         return []
     if subject.alignment == "maligned":
         return [Finding("alignment", "refuse", "it was made to do harm")]
     words = {"unaligned": "it was never aligned", "uncensored": "its alignment was taken out"}
-    return [Finding("alignment", policy.unaligned, words[subject.alignment])]
+    if subject.alignment in words:
+        return [Finding("alignment", policy.unaligned, words[subject.alignment])]
+    state: State = "unknown" if policy.unaligned == "refuse" else "note"
+    return [Finding("alignment", state, "whether it is aligned is not known")]
 
 
 def _evidence(policy: Policy, subject: Subject, action: Action) -> list[Finding]:
@@ -376,6 +404,8 @@ def _evidence(policy: Policy, subject: Subject, action: Action) -> list[Finding]
             found.append(Finding("evidence", "note", f"{capability} can be measured once it is here"))
         elif measured is None:
             found.append(Finding("evidence", "unknown", f"{capability} was not measured here, {wanted:g} is required"))
+        elif not math.isfinite(measured):
+            found.append(Finding("evidence", "unknown", f"the measurement of {capability} is no number"))
         elif measured < wanted:
             text = f"{capability} was measured at {measured:g}, {wanted:g} is required"
             found.append(Finding("evidence", "refuse", text))

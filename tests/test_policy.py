@@ -1,4 +1,6 @@
 import dataclasses
+import math
+import re
 from typing import Any, get_args
 
 import pytest
@@ -11,6 +13,7 @@ from pantry.formats.verdict import FormatVerdict, SafetyFinding
 from pantry.policy import (
     Action,
     Decision,
+    Known,
     Mode,
     Policy,
     SignatureState,
@@ -21,11 +24,12 @@ from pantry.policy import (
 )
 
 LICENCES = {"mit": "mit", "apache-2.0": "apache-2.0", "gemma": "gemma-terms", "gemma-terms": "gemma-terms"}
+KNOWN = Known(LICENCES, ["foxes", "bears"], ["coding"])
 CLEAN = FormatVerdict("gguf")
 CODE = FormatVerdict("pickle", (SafetyFinding("refused", "a pickle that would import os.system"),))
 GOOD = Subject(
     "fox",
-    family="foxes",
+    families=frozenset({"foxes"}),
     licences=frozenset({"mit"}),
     installed=True,
     digest_matches=True,
@@ -39,7 +43,7 @@ def subject(**changes: Any) -> Subject:
 
 
 def policy(**rules: Any) -> Policy:
-    return parse_policy({"mode": "enforce"} | rules, "policy.toml", LICENCES, ["foxes", "bears"])
+    return parse_policy({"mode": "enforce"} | rules, "policy.toml", KNOWN)
 
 
 def answer(verdict: Any, *conditions: str) -> Answer:
@@ -63,7 +67,23 @@ def test_good_model_is_allowed_in_enforce() -> None:
         ({"accepted_licences": ["mit"]}, {"licences": frozenset({"mit", "gemma-terms"})}, "gemma-terms is not among"),
         ({"refused_families": ["foxes"]}, {}, "family foxes is refused"),
         ({"accepted_families": ["bears"]}, {}, "foxes is not among"),
-        ({"accepted_families": ["bears"]}, {"family": None}, "family is not known"),
+        (
+            {"accepted_families": ["bears"]},
+            {"families": frozenset()},
+            "family is not known, and only some are accepted",
+        ),
+        ({"refused_families": ["bears"]}, {"families": frozenset()}, "family is not known, and some are refused"),
+        ({"refused_families": ["bears"]}, {"families": frozenset({"foxes", "bears"})}, "family bears is refused"),
+        ({"refused_licences": ["gemma"]}, {"licences": frozenset()}, "its licence is not known, and some are refused"),
+        ({"refused_licences": ["gemma"]}, {"unknown_licences": ("wolf",)}, "licence of wolf is not known, and some"),
+        (
+            {"accepted_licences": ["mit"]},
+            {"unknown_licences": ("wolf",)},
+            "licence of wolf is not known, and only some",
+        ),
+        ({"unaligned": "refuse"}, {}, "whether it is aligned is not known"),
+        ({"minimum_evidence": {"coding": 2}}, {"evidence": {"coding": math.nan}}, "coding is no number"),
+        ({"minimum_evidence": {"coding": 2}}, {"evidence": {"coding": math.inf}}, "coding is no number"),
         ({"signature": "require"}, {"signature": "missing"}, "carries no signature"),
         ({"signature": "require"}, {"signature": "untrusted"}, "no key that is trusted"),
         ({"signature": "require"}, {"signature": "unknown"}, "was not checked"),
@@ -145,7 +165,7 @@ def test_remote_model_has_no_file_to_judge() -> None:
 _subjects = st.builds(
     Subject,
     name=st.just("m"),
-    family=st.sampled_from([None, "foxes", "bears"]),
+    families=st.frozensets(st.sampled_from(["foxes", "bears"])),
     licences=st.frozensets(st.sampled_from(["mit", "gemma-terms"])),
     answers=st.sampled_from(["allowed", "conditional", "refused", "unknown"]).map(
         lambda verdict: {"commercial": answer(verdict)}
@@ -156,7 +176,7 @@ _subjects = st.builds(
     digest_matches=st.sampled_from([None, True, False]),
     signature=st.sampled_from(get_args(SignatureState)),
     format=st.sampled_from([None, CLEAN, CODE, FormatVerdict("x", (SafetyFinding("unknown", "?"),))]),
-    evidence=st.dictionaries(st.just("coding"), st.floats(0, 10)),
+    evidence=st.dictionaries(st.just("coding"), st.floats(0, 10) | st.just(math.nan)),
     size=st.none() | st.integers(0, 10**12),
 )
 _rules = st.fixed_dictionaries(
@@ -166,6 +186,7 @@ _rules = st.fixed_dictionaries(
         "accepted_licences": st.just(["mit"]),
         "refused_licences": st.just(["gemma"]),
         "accepted_families": st.just(["foxes"]),
+        "refused_families": st.just(["bears"]),
         "signature": st.sampled_from(["when-present", "warn", "require"]),
         "unaligned": st.sampled_from(["allow", "warn", "refuse"]),
         "remote": st.booleans(),
@@ -183,6 +204,15 @@ def test_unknown_is_never_silently_allowed_and_enforce_is_never_milder(
     mild = decide(policy(**rules, mode="warn"), given_subject, action)
     assert not any(finding.state == "unknown" for finding in (*strict.findings, *mild.findings))
     assert mild.allowed or not strict.allowed
+    unknown = [
+        rules.get("refused_licences") and not given_subject.licences,
+        rules.get("refused_families") and not given_subject.families,
+        rules.get("unaligned") == "refuse" and given_subject.alignment == "unknown",
+        rules.get("minimum_evidence") and math.isnan(given_subject.evidence.get("coding", 0)),
+    ]
+    if any(unknown):
+        assert strict.verdict == "refused"
+        assert mild.verdict != "allowed"
     asked = rules.get("required_use") and given_subject.answers["commercial"].verdict in ("unknown", "refused")
     if asked:
         assert strict.verdict == "refused"
@@ -224,13 +254,24 @@ def test_require_raises_with_the_reasons_and_the_next_step() -> None:
         ({"refused_licences": ["mitt"]}, "unknown licence 'mitt'. Did you mean 'mit'"),
         ({"refused_families": ["fox"]}, "unknown family 'fox'. Did you mean 'foxes'"),
         ({"required_use": ["comercial"]}, "required_use"),
+        ({"users": 1.9}, "users: .* got '1.9'"),
+        ({"users": 10**16}, "users"),
+        ({"users": True}, "users"),
+        ({"remote": "no"}, "remote"),
+        ({"minimum_evidence": {"coding": math.nan}}, "minimum_evidence.coding: .* finite"),
+        ({"minimum_evidence": {"coding": math.inf}}, "minimum_evidence.coding"),
+        ({"minimum_evidence": {"coding": 11}}, "minimum_evidence.coding"),
+        ({"minimum_evidence": {"coding": "2"}}, "minimum_evidence.coding"),
+        ({"minimum_evidence": {"my coding": 2}}, "minimum_evidence names the unknown capability 'my coding'"),
+        ({"minimum_evidence": {"codnig": 2}}, "Did you mean 'coding'"),
+        ({"region": "ZZ"}, "region: 'ZZ' is no region. Give EU, or a two-letter"),
+        ({"region": "EL"}, r"Did you mean 'GR' \(Greece\)"),
+        ({"region": "Germny"}, r"Did you mean 'DE' \(Germany\)"),
     ],
 )
 def test_contradictory_or_wrong_policy_is_refused(rules: Any, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse_policy(rules, "policy.toml", LICENCES, ["foxes"])
-    import re
-
+        parse_policy(rules, "policy.toml", KNOWN)
     assert re.search(message, str(caught.value)), str(caught.value)
 
 

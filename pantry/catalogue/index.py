@@ -22,7 +22,7 @@ from pantry.catalogue.schema import Dataset, Family, ModelEntry, TagRule
 from pantry.catalogue.tags import YearTag
 from pantry.core.files import TEMPORARY_PREFIX
 
-VERSION = 3
+VERSION = 4
 """Raised whenever the tables below or the meaning of a column change."""
 MAPPED = 2**30
 """Bytes of the index that may be mapped into memory: scans then copy nothing."""
@@ -42,6 +42,7 @@ CREATE TABLE model (
     download INTEGER, remote INTEGER NOT NULL, shortlist INTEGER NOT NULL, general REAL NOT NULL,
     released INTEGER NOT NULL, id TEXT NOT NULL, family TEXT NOT NULL, alignment TEXT NOT NULL, inputs TEXT NOT NULL
 );
+CREATE TABLE file (sha256 TEXT, model TEXT, PRIMARY KEY (sha256, model)) WITHOUT ROWID;
 CREATE TABLE capability (name TEXT, score REAL, model INTEGER, PRIMARY KEY (name, model)) WITHOUT ROWID;
 CREATE VIRTUAL TABLE words USING fts5(
     name, family, organisation, tags, notes, content='', tokenize="unicode61 tokenchars '._'"
@@ -165,6 +166,8 @@ def _fill_models(connection: sqlite3.Connection, entries: Mapping[Key, Loaded]) 
         )
     connection.executemany(_INSERT_MODEL, rows)
     connection.executemany("INSERT INTO capability VALUES (?, ?, ?)", scores)
+    files = ((file.sha256, model.id) for model in models.values() for file in model.files)
+    connection.executemany("INSERT OR IGNORE INTO file VALUES (?, ?)", files)
     connection.executemany(
         "INSERT INTO words (rowid, name, family, organisation, tags, notes) VALUES (?, ?, ?, ?, ?, ?)", words
     )

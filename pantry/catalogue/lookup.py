@@ -17,6 +17,7 @@ from pantry.catalogue.rights import Answer, Chain, Circumstances, Link, chain_of
 from pantry.catalogue.schema import KINDS, Dataset, Entry, Family, Licence, ModelEntry, Source, TagRule, Use
 from pantry.core.errors import NotFoundError, PantryError, UsageError, did_you_mean
 from pantry.core.paths import Paths
+from pantry.core.refs import Digest
 
 T = TypeVar("T", bound=Entry | Source | Family)
 
@@ -80,6 +81,12 @@ class Catalogue:
     def find_model(self, name: str) -> ModelEntry | None:
         return self.find("model", name, ModelEntry)
 
+    def models_of_file(self, digest: Digest) -> list[ModelEntry]:
+        """The models that this file is, by its digest; more than one when entries disagree."""
+        rows = self._db.execute("SELECT model FROM file WHERE sha256 = ? ORDER BY model", (digest.hex,)).fetchall()
+        found = (self._content("model", row[0], ModelEntry) for row in rows)
+        return [entry for entry in found if entry is not None]
+
     def find_dataset(self, name: str) -> Dataset | None:
         return self.find("dataset", name, Dataset)
 
@@ -116,6 +123,10 @@ class Catalogue:
     def licence_names(self) -> dict[str, str]:
         """Ids, SPDX ids and aliases in lower case, each with our id."""
         return dict(self._db.execute("SELECT name, id FROM alias WHERE kind = 'licence'").fetchall())
+
+    def knows_licence(self, text: str) -> bool:
+        """Whether the catalogue has facts on every licence of the expression `text`."""
+        return not unknown_licences((Link("weights", text, text),), self.licence_names)
 
     @cached_property
     def tag_bits(self) -> dict[str, int]:
@@ -171,6 +182,10 @@ class Catalogue:
             self.chain(model), use, circumstances, self.licences, self.licence_names, multimodal=multimodal
         )
 
+    def judge_links(self, chain: Chain, use: Use, circumstances: Circumstances) -> Answer:
+        """Whether a work under a chain of licences may be used so; a licence that does not parse is an unknown one."""
+        return judge_chain(chain, use, circumstances, self.licences, self.licence_names, multimodal=True)
+
     def judge_text(self, licence: str, use: Use, circumstances: Circumstances) -> Answer:
         """Whether a work under this licence expression may be used so. Raises UsageError if it does not parse."""
         parse_expression(licence, self.licence_names)
@@ -186,12 +201,8 @@ class Catalogue:
         return frozenset(n for n, verdict in self._judged[key].items() if verdict in verdicts)
 
     def _verdict(self, links: str, use: Use, circumstances: Circumstances, multimodal: bool) -> str:
-        try:
-            return judge_chain(
-                links_of(links), use, circumstances, self.licences, self.licence_names, multimodal=multimodal
-            ).verdict
-        except UsageError:
-            return "unknown"
+        chain = links_of(links)
+        return judge_chain(chain, use, circumstances, self.licences, self.licence_names, multimodal=multimodal).verdict
 
     @cached_property
     def chain_licences(self) -> dict[int, frozenset[str]]:
@@ -274,6 +285,17 @@ def licences_of(chain: Chain, names: Mapping[str, str]) -> frozenset[str]:
             except UsageError:
                 found.add(link.licence)
     return frozenset(found)
+
+
+def unknown_licences(chain: Chain, names: Mapping[str, str]) -> tuple[str, ...]:
+    """What along a chain of weights and bases has no licence, or one that the catalogue has no facts on."""
+    found = []
+    for link in chain:
+        if link.role in ("weights", "base"):
+            ids = licences_of((link,), names)
+            if not ids or any(names.get(id) != id for id in ids):
+                found.append(link.name)
+    return tuple(dict.fromkeys(found))
 
 
 def _ids(node: Expression) -> set[str]:

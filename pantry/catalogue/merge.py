@@ -157,7 +157,7 @@ def _stricter(mine: Entry, theirs: Entry, known: Mapping[str, str]) -> dict[str,
         if licence != mine.licence:
             found["licence"] = licence
     if isinstance(mine, ModelEntry) and isinstance(theirs, ModelEntry):
-        worst = max(mine.alignment, theirs.alignment, key=_WORST.index)
+        worst = worst_alignment(mine.alignment, theirs.alignment)
         if theirs.alignment != "unknown" and worst != mine.alignment:
             found["alignment"] = worst
         if set(theirs.data) - set(mine.data):
@@ -165,6 +165,11 @@ def _stricter(mine: Entry, theirs: Entry, known: Mapping[str, str]) -> dict[str,
         if set(theirs.harms) - set(mine.harms):
             found["harms"] = tuple(dict.fromkeys((*mine.harms, *theirs.harms)))
     return found
+
+
+def worst_alignment(*alignments: str) -> str:
+    """The worst of them, where nobody knowing is worse than a model that was aligned."""
+    return max(alignments, key=_WORST.index)
 
 
 def _both(mine: str | None, theirs: str | None, known: Mapping[str, str]) -> str | None:

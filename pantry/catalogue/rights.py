@@ -218,7 +218,7 @@ def judge_chain(
     *,
     multimodal: bool = False,
 ) -> Answer:
-    """What the strictest link of `chain` answers to `use`. Raises UsageError for an expression that does not parse."""
+    """What the strictest link of `chain` answers to `use`. A licence that does not parse is an unknown one."""
     findings: list[LinkFinding] = []
     cautions: list[str] = []
     for link in chain:
@@ -294,7 +294,10 @@ def _judge_link(
         asked = "commercial"
     elif link.role == "data" and use == "train-on-outputs":
         asked = "modify"
-    return judge_expression(link.licence, asked, circumstances, licences, names, multimodal=multimodal)
+    try:
+        return judge_expression(link.licence, asked, circumstances, licences, names, multimodal=multimodal)
+    except UsageError:
+        return Finding("unknown", f"the catalogue has no facts on the licence {link.licence[:80]!r}.")
 
 
 def _judge_tree(

@@ -78,7 +78,10 @@ class Pool:
         settings: Settings,
         paths: Paths,
         available_memory: Callable[[], int] = lambda: int(psutil.virtual_memory().available),
+        admit: Callable[[InstalledModel, Path], None] = lambda model, file: None,
     ) -> None:
+        """`admit` is asked in a thread before every load, with the verified file; what it raises stops the load."""
+        self._admit = admit
         self._store, self._settings, self._paths = store, settings, paths
         self._available_memory = available_memory
         self._entries: dict[ModelName, LoadedModel] = {}
@@ -223,6 +226,7 @@ class Pool:
         """The model's file, its digest checked, and the memory it will need."""
         with Store.open(self._paths) as store:  # SQLite connections belong to their thread
             path = store.verified_file(entry.model)
+        self._admit(entry.model, path)
         return path, worker_need(path, entry.model.format, entry.options)
 
     async def _start(self, entry: LoadedModel, path: Path, need: WorkerNeed) -> Worker:

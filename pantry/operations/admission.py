@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pantry.catalogue.lookup import Catalogue, licences_of
+from pantry.catalogue.lookup import Catalogue, licences_of, unknown_licences
+from pantry.catalogue.merge import worst_alignment
 from pantry.catalogue.rights import Answer, Circumstances, Link
 from pantry.core.errors import PantryError
 from pantry.core.paths import Paths
+from pantry.core.refs import Digest
 from pantry.flatpack.signature import State as SignatureOutcome
+from pantry.operations.identity import families_of
 from pantry.operations.policy import load_policy
 from pantry.policy import Decision, SignatureState, Subject, decide
 
@@ -22,8 +25,6 @@ _SIGNATURES: dict[SignatureOutcome, SignatureState] = {
 
 _ARRIVED = {"downloads": "allow", "max_download": None}
 """Rules about downloads, which nothing that is on this machine already can break."""
-_LATER = {"required_use": (), "accepted_licences": (), "accepted_families": ()}
-"""Rules that cannot be judged before a file whose licence nobody told has come; they are judged then."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Candidate:
     family: str | None = None
     size: int | None = None
     signature: SignatureOutcome | None = None
+    files: tuple[Digest, ...] = ()
     arrived: bool = False
 
 
@@ -54,26 +56,36 @@ def admit(paths: Paths, candidate: Candidate) -> Admission:
     catalogue = Catalogue.open(paths)
     try:
         policy = load_policy(paths, catalogue)
-        if candidate.licence is None and candidate.signature is None:
-            policy = policy.model_copy(update=_LATER)
-        if candidate.arrived:
-            policy = policy.model_copy(update=_ARRIVED)
-        chain = (Link("weights", candidate.licence, candidate.licence),) if candidate.licence else ()
+        if candidate.signature is None:
+            policy = policy.model_copy(update=_unknown_yet(candidate))
+        entries = [entry for digest in candidate.files for entry in catalogue.models_of_file(digest)]
+        own = Link("weights", candidate.name, candidate.licence)
+        chain = tuple(dict.fromkeys((own, *(link for entry in entries for link in catalogue.chain(entry)))))
+        if entries and candidate.licence is None:
+            chain = chain[1:]
         subject = Subject(
             name=candidate.name,
-            family=candidate.family,
-            licences=licences_of(chain, catalogue.licence_names) if chain else frozenset(),
-            answers={
-                use: catalogue.judge_text(candidate.licence, use, policy.circumstances) for use in policy.required_use
-            }
-            if candidate.licence
-            else {},
+            families=families_of(catalogue, candidate.family, entries),
+            licences=licences_of(chain, catalogue.licence_names),
+            unknown_licences=unknown_licences(chain, catalogue.licence_names),
+            answers={use: catalogue.judge_links(chain, use, policy.circumstances) for use in policy.required_use},
+            alignment=worst_alignment(*(entry.alignment for entry in entries)) if entries else "unknown",
             signature=_SIGNATURES[candidate.signature] if candidate.signature else "unknown",
             size=candidate.size,
         )
         return Admission(decide(policy, subject, "pull").require(), licence_words(catalogue, candidate.licence))
     finally:
         catalogue.close()
+
+
+def _unknown_yet(candidate: Candidate) -> dict[str, object]:
+    """Rules that cannot be judged before the thing has come, as if they were not there."""
+    left: dict[str, object] = {"unaligned": "warn"}
+    if candidate.licence is None:
+        left |= {"required_use": (), "accepted_licences": (), "refused_licences": ()}
+    if candidate.family is None:
+        left |= {"accepted_families": (), "refused_families": ()}
+    return left
 
 
 def licence_words(catalogue: Catalogue, licence: str | None) -> str:

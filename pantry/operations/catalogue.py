@@ -17,7 +17,9 @@ from pantry.catalogue.schema import Entry, Family, ModelEntry, Source, Use
 from pantry.catalogue.tags import parse_tag
 from pantry.core.errors import BadFileError, ModelNotFoundError, NotFoundError
 from pantry.core.paths import Paths
+from pantry.operations.identity import chain_of_installed, identify
 from pantry.operations.models import installed_model
+from pantry.operations.policy import installed_answers
 from pantry.store.models import InstalledModel, Store
 
 _WORDS: dict[str, str] = {
@@ -173,19 +175,19 @@ def check_rights(
 def rights_of(
     paths: Paths, catalogue: Catalogue, name: str, uses: Sequence[Use], circumstances: Circumstances | None = None
 ) -> list[Answer]:
-    """As `check_rights`, and also for an installed model that the catalogue does not know, by its own header.
+    """As `check_rights`; an installed model is judged by what it is, its header and manifest included.
 
-    Raises NotFoundError when its header names no licence.
+    Raises NotFoundError also when nothing says under which licence an installed model stands.
     """
-    if catalogue.find_model(name) is None:
-        with Store.open(paths) as store:
-            found = next((model for model in store.list() if str(model.name) == name.strip().lower()), None)
-        if found is not None:
-            licence = found.facts.get("licence")
-            if not isinstance(licence, str):
-                raise NotFoundError(f"Neither the catalogue nor the file of {name} says under which licence it stands.")
-            return [catalogue.judge_text(licence, use, circumstances or Circumstances()) for use in uses]
-    return check_rights(catalogue, name, uses, circumstances)
+    with Store.open(paths) as store:
+        found = next((model for model in store.list() if str(model.name) == name.strip().lower()), None)
+    if found is None:
+        return check_rights(catalogue, name, uses, circumstances)
+    asked = circumstances or Circumstances()
+    named = catalogue.find_model(found.name.name)
+    if not any(link.licence for link in chain_of_installed(catalogue, found, identify(catalogue, found, named))):
+        raise NotFoundError(f"Neither the catalogue nor the file of {name} says under which licence it stands.")
+    return list(installed_answers(catalogue, found, named, uses, asked).values())
 
 
 def list_entries(

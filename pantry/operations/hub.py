@@ -15,7 +15,7 @@ from pantry.core.refs import Digest, ModelName
 from pantry.core.units import format_bytes
 from pantry.operations.admission import Candidate, admit
 from pantry.operations.install import Say, check_format, staged
-from pantry.operations.models import inspect_file, name_from_file
+from pantry.operations.models import inspect_file, name_from_file, with_told
 from pantry.repository.fetch import Fetcher, Progress
 from pantry.repository.huggingface import HubFile, HubModel, cached, check_small, wanted
 from pantry.repository.refs import HubRef
@@ -60,7 +60,9 @@ def install_hub_model(
 ) -> Package:
     """Fetch the files and take them into the store. Raises PolicyRefusedError, DownloadError, VerificationError."""
     total = sum(file.size for file in model.files)
-    licence = admit(paths, Candidate(model.repo, model.licence, size=total)).licence
+    digests = tuple(file.sha256 for file in model.files if file.sha256 is not None)
+    candidate = Candidate(model.repo, model.licence, size=total, signature="unsigned", files=digests)
+    licence = admit(paths, candidate).licence
     say("licence", licence)
     say("downloading", f"{format_bytes(total)} in {len(model.files)} files, at commit {model.commit[:12]}")
     with contextlib.ExitStack() as held:
@@ -105,9 +107,8 @@ def _take_in(store: Store, model: HubModel, name: ModelName, files: Sequence[tup
     if len(files) == 1 and files[0][0].endswith(".gguf"):
         kind, facts = inspect_file(files[0][1])
         told: dict[str, Any] = {"revision": model.commit, "package": package_name(model), "base": list(model.bases)}
-        if model.licence:
-            told["licence"] = model.licence
-        row = NewModel(name, files[0][0], kind, facts | {key: value for key, value in told.items() if value})
+        told["licence"] = model.licence
+        row = NewModel(name, files[0][0], kind, with_told(facts, told))
     facts = {"repo": model.repo, "commit": model.commit, "licence": model.licence, "base": model.bases}
     package = NewPackage(
         package_name(model),

@@ -19,7 +19,7 @@ from pantry.flatpack.statement import Entry as FileEntry
 from pantry.flatpack.trust import Trust, load_trust
 from pantry.formats.safety import scan
 from pantry.operations.admission import Candidate, admit
-from pantry.operations.models import inspect_file
+from pantry.operations.models import inspect_file, with_told
 from pantry.repository.fetch import Fetcher
 from pantry.store.blobs import Staged
 from pantry.store.models import Store
@@ -192,8 +192,9 @@ def _model(files: Sequence[Incoming], new: Arrived, more: Mapping[str, Any]) -> 
     }
     if manifest.model:
         told |= {"family": manifest.model.family, "tags": list(manifest.model.tags)}
-    facts |= {key: value for key, value in (told | dict(more)).items() if value}
-    return NewModel(new.arrival.name or local_name(manifest.name), weights.path, kind, facts)
+    return NewModel(
+        new.arrival.name or local_name(manifest.name), weights.path, kind, with_told(facts, told | dict(more))
+    )
 
 
 def _weights(files: Sequence[Incoming], manifest: Manifest) -> Incoming | None:

@@ -71,6 +71,17 @@ def gguf_facts(header: GGUFHeader) -> dict[str, Any]:
     return {key: printable(value)[:LONGEST_FACT] if isinstance(value, str) else value for key, value in facts.items()}
 
 
+def with_told(facts: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+    """The facts of a header with what a manifest or repository tells beside them; empty values tell nothing.
+
+    The header's own licence is kept as `header_licence`: both bind.
+    """
+    given = {key: value for key, value in told.items() if value}
+    if "licence" in given and facts.get("licence"):
+        given["header_licence"] = facts["licence"]
+    return facts | given
+
+
 def name_from_file(file: Path) -> ModelName:
     """A model name from a file name: `Qwen3-0.6B-Q8_0.gguf` becomes `qwen3-0.6b-q8_0`."""
     text = re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-._")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from pantry.catalogue.lookup import Catalogue, licences_of
+from pantry.catalogue.lookup import Catalogue, licences_of, unknown_licences
 from pantry.catalogue.rights import Answer, Circumstances
 from pantry.catalogue.schema import Family, ModelEntry, Use
 from pantry.core.errors import UsageError, VerificationError
@@ -15,12 +19,15 @@ from pantry.core.files import storage_errors, write_atomically
 from pantry.core.paths import Paths
 from pantry.formats.safety import scan
 from pantry.formats.verdict import FormatVerdict
-from pantry.policy import Action, Decision, Policy, Subject, decide, parse_policy
+from pantry.operations.identity import REMOTE as REMOTE
+from pantry.operations.identity import chain_of_installed, families_of, identify
+from pantry.policy import Action, Decision, Known, Policy, SignatureState, Subject, decide, parse_policy
+from pantry.selection import KNOWN_CAPABILITIES
 from pantry.store.models import InstalledModel, Store
 
 FILE = "policy.toml"
-REMOTE = "remote"
-"""The format under which the store lists a model that runs at a provider."""
+log = logging.getLogger("pantry.policy")
+MAX_POLICY = 1_000_000  # bytes
 
 
 def load_policy(paths: Paths, catalogue: Catalogue) -> Policy:
@@ -60,24 +67,72 @@ def explain(paths: Paths, catalogue: Catalogue, name: str, action: Action | None
 def installed_subject(
     catalogue: Catalogue,
     model: InstalledModel,
-    entry: ModelEntry | None,
+    named: ModelEntry | None,
     policy: Policy,
     evidence: Mapping[str, float] | None = None,
 ) -> Subject:
-    """The facts of an installed model without its file. Its header fills in where it has no catalogue entry."""
-    if entry is not None:
-        found = subject_of(catalogue, entry, policy, name=str(model.name), installed=True, evidence=evidence)
-        return replace(found, remote=found.remote or model.format == REMOTE)
-    licence = catalogue.licence_names.get(str(model.facts.get("licence") or "").strip().lower())
+    """The facts of an installed model without a look into its file: by what it is, not by what it is called.
+
+    `named` is the catalogue's entry of its name; it counts only where the model agrees with it.
+    """
+    found = identify(catalogue, model, named)
+    chain = chain_of_installed(catalogue, model, found)
+    signed: SignatureState = "good" if model.facts.get("signed_by") else "missing"
     return Subject(
         name=str(model.name),
-        licences=frozenset({licence}) if licence else frozenset(),
-        answers=header_answers(catalogue, model, policy.required_use, policy.circumstances),
+        known_as=found.words,
+        families=families_of(catalogue, model.facts.get("family"), found.entries),
+        licences=licences_of(chain, catalogue.licence_names),
+        unknown_licences=unknown_licences(chain, catalogue.licence_names),
+        answers=installed_answers(catalogue, model, named, policy.required_use, policy.circumstances),
+        alignment=found.alignment,
         remote=model.format == REMOTE,
         installed=True,
+        signature="unknown" if model.format == REMOTE else signed,
         evidence=evidence or {},
         size=model.size,
     )
+
+
+def installed_answers(
+    catalogue: Catalogue,
+    model: InstalledModel,
+    named: ModelEntry | None,
+    uses: Iterable[Use],
+    circumstances: Circumstances,
+) -> dict[Use, Answer]:
+    """May an installed model be used so? By its file, its manifest, and the entry `named` where that is what it is."""
+    chain = chain_of_installed(catalogue, model, identify(catalogue, model, named))
+    return {use: catalogue.judge_links(chain, use, circumstances) for use in uses}
+
+
+def header_answers(
+    catalogue: Catalogue, model: InstalledModel, uses: Iterable[Use], circumstances: Circumstances
+) -> dict[Use, Answer]:
+    """As `installed_answers`, for a model whose name the catalogue does not know."""
+    return installed_answers(catalogue, model, None, uses, circumstances)
+
+
+def admit_load(paths: Paths, model: InstalledModel, file: Path) -> None:
+    """Let a model be loaded from `file`, whose digest was checked, or not: asked before every load.
+
+    Without a policy file nothing but a danger in the file stops it, and the catalogue is not opened. Warnings go to the
+    log. Raises PolicyRefusedError with the reasons, UsageError or StorageError when the policy cannot be read.
+    """
+    verdict = scan(file) if model.format == "gguf" else FormatVerdict(model.format)
+    if not policy_text(paths):
+        subject = Subject(str(model.name), installed=True, digest_matches=True, format=verdict)
+        decide(Policy.model_validate({"mode": "off"}), subject, "load").require()
+        return
+    catalogue = Catalogue.open(paths)
+    try:
+        policy = load_policy(paths, catalogue)
+        known = installed_subject(catalogue, model, catalogue.find_model(model.name.name), policy)
+        decision = decide(policy, replace(known, digest_matches=True, format=verdict), "load").require()
+    finally:
+        catalogue.close()
+    for warning in decision.warnings:
+        log.warning("%s: %s", model.name, warning)
 
 
 def _file_facts(store: Store, model: InstalledModel) -> tuple[bool | None, FormatVerdict | None]:
@@ -91,75 +146,99 @@ def _file_facts(store: Store, model: InstalledModel) -> tuple[bool | None, Forma
     return True, scan(file) if model.format == "gguf" else None
 
 
-def header_answers(
-    catalogue: Catalogue, model: InstalledModel, uses: Iterable[Use], circumstances: Circumstances
-) -> dict[Use, Answer]:
-    """What the licence in a model's own header answers; nothing when it names none that the catalogue knows."""
-    licence = model.facts.get("licence")
-    if not isinstance(licence, str) or licence.strip().lower() not in catalogue.licence_names:
-        return {}
-    return {use: catalogue.judge_text(licence, use, circumstances) for use in uses}
-
-
 def subject_of(
     catalogue: Catalogue,
     model: ModelEntry,
     policy: Policy,
-    *,
-    name: str | None = None,
-    installed: bool = False,
-    evidence: Mapping[str, float] | None = None,
 ) -> Subject:
-    """The facts the policy needs of a catalogue model; what only the caller can know is handed in."""
-    circumstances = policy.circumstances
+    """The facts the policy needs of a catalogue model that is not here."""
+    circumstances, chain = policy.circumstances, catalogue.chain(model)
     return Subject(
-        name=name or model.id,
-        family=model.family,
-        licences=licences_of(catalogue.chain(model), catalogue.licence_names),
+        name=model.id,
+        families=frozenset({model.family}),
+        licences=licences_of(chain, catalogue.licence_names),
+        unknown_licences=unknown_licences(chain, catalogue.licence_names),
         answers={use: catalogue.judge(model, use, circumstances) for use in policy.required_use},
         alignment=model.alignment,
         remote=model.remote,
-        installed=installed,
-        evidence=evidence or {},
         size=model.download_bytes,
     )
 
 
-def _read(paths: Paths) -> dict[str, Any]:
+def policy_text(paths: Paths) -> str:
+    """The content of the policy file, empty when there is none.
+
+    Only a file that is not there at all means no policy: one that cannot be read must not open what it would close.
+    Raises UsageError or StorageError that says what is there instead.
+    """
     file = paths.config / FILE
-    if not file.is_file():
-        return {}
-    with storage_errors(f"Reading {file.name}"):
-        content = file.read_bytes()
+    with storage_errors(f"Reading the policy {file}"):
+        for place in (paths.config, file):
+            if not os.path.lexists(place) and _can_look(place):
+                return ""
+            if not place.exists():
+                raise UsageError(
+                    f"The policy {file} cannot be read: {place} is a link to nothing.",
+                    hint="Correct the link, or remove it to be without a policy.",
+                )
+        if not file.is_file():
+            raise UsageError(f"The policy {file} is no file.", hint="Move away what is there.")
+        content = file.read_bytes() if file.stat().st_size <= MAX_POLICY else None
+    if content is None:
+        raise UsageError(f"The policy {file} is larger than {MAX_POLICY} bytes.")
     try:
-        return tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return content.decode()
+    except UnicodeDecodeError as error:
         raise UsageError(f"{file} is not valid TOML: {error}.") from None
 
 
+def _can_look(place: Path) -> bool:
+    """True; raises OSError when what is at `place` cannot be told."""
+    try:
+        place.lstat()
+    except FileNotFoundError:
+        return True
+    return True
+
+
+def _read(paths: Paths) -> dict[str, Any]:
+    try:
+        return tomllib.loads(policy_text(paths))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{paths.config / FILE} is not valid TOML: {error}.") from None
+
+
 def _checked(document: dict[str, Any], paths: Paths, catalogue: Catalogue) -> Policy:
-    families = [entry.id for _, entry in catalogue.entries("family") if isinstance(entry, Family)]
-    return parse_policy(document, str(paths.config / FILE), catalogue.licence_names, families)
+    known = Known(
+        licences=catalogue.licence_names,
+        families=[entry.id for _, entry in catalogue.entries("family") if isinstance(entry, Family)],
+        capabilities=catalogue.capabilities | KNOWN_CAPABILITIES,
+    )
+    return parse_policy(document, str(paths.config / FILE), known)
 
 
 def _change(document: dict[str, Any], name: str, value: str) -> None:
-    """Put one rule into the document in the type its field has."""
+    """Put one rule into the document in the type its field has; what is no rule is found when the whole is checked."""
     head, dot, capability = name.partition(".")
-    if head == "minimum_evidence" and dot:
-        scores = dict(document.get("minimum_evidence", {}))
+    if head == "minimum_evidence":
+        if not dot or not capability.strip():
+            raise UsageError(
+                "minimum_evidence needs the capability it is about.", hint="Write minimum_evidence.coding=2."
+            )
+        scores = dict(document.get(head, {}))
         scores.pop(capability, None)
         if value:
             scores[capability] = _number(name, value)
-        document["minimum_evidence"] = scores
+        document[head] = scores
         if not scores:
-            del document["minimum_evidence"]
+            del document[head]
         return
     if not value:
         document.pop(name, None)
         return
     default = Policy.model_fields[name].default if name in Policy.model_fields else ""
     if name in ("users", "revenue"):
-        document[name] = int(_number(name, value))
+        document[name] = _whole(name, value)
     elif isinstance(default, tuple):
         document[name] = [part.strip() for part in value.split(",") if part.strip()]
     elif isinstance(default, bool):
@@ -172,9 +251,19 @@ def _change(document: dict[str, Any], name: str, value: str) -> None:
 
 def _number(name: str, value: str) -> float:
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
-        raise UsageError(f"{name} is a number, got {value!r}.") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise UsageError(f"{name} is a number, got {value[:40]!r}.")
+    return number
+
+
+def _whole(name: str, value: str) -> int:
+    number = _number(name, value)
+    if not number.is_integer():
+        raise UsageError(f"{name} is a whole number, got {value[:40]!r}.")
+    return int(number)
 
 
 def _toml(document: Mapping[str, Any]) -> str:
@@ -183,7 +272,7 @@ def _toml(document: Mapping[str, Any]) -> str:
     lines += [f"{name} = {_value(value)}" for name, value in document.items() if not isinstance(value, dict)]
     for name, value in document.items():
         if isinstance(value, dict):
-            lines += ["", f"[{name}]", *(f"{key} = {_value(each)}" for key, each in value.items())]
+            lines += ["", f"[{name}]", *(f"{_value(key)} = {_value(each)}" for key, each in value.items())]
     return "\n".join(lines) + "\n"
 
 

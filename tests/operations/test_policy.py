@@ -1,15 +1,17 @@
+import os
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pantry.catalogue.lookup import Catalogue
-from pantry.core.errors import NotFoundError, UsageError
+from pantry.core.errors import NotFoundError, PantryError, PolicyRefusedError, StorageError, UsageError
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.operations.catalogue import rights_of
 from pantry.operations.models import add_model
-from pantry.operations.policy import explain, load_policy, set_rules
+from pantry.operations.policy import admit_load, explain, load_policy, set_rules
 from pantry.policy import Policy
 from pantry.store.models import Store
 from tests.gguf_files import GGUFBuilder, value
@@ -63,7 +65,86 @@ def test_texts_are_quoted(paths: Paths) -> None:
     assert tomllib.loads((paths.config / "policy.toml").read_text()) == {"region": "de"}
 
 
-@pytest.mark.parametrize("content", [b"mode = ", b"\xff"])
+@pytest.mark.parametrize(
+    ("rule", "value", "message"),
+    [
+        ("users", "1.9", "users is a whole number, got '1.9'"),
+        ("users", "nan", "users is a number, got 'nan'"),
+        ("revenue", "inf", "revenue is a number, got 'inf'"),
+        ("users", "-1", "users"),
+        ("minimum_evidence.coding", "nan", "is a number, got 'nan'"),
+        ("minimum_evidence.coding", "1e400", "is a number"),
+        ("minimum_evidence.my coding", "2", "unknown capability 'my coding'"),
+        ("minimum_evidence.", "2", "needs the capability"),
+        ("minimum_evidence", "2", "needs the capability"),
+        ("max download", "2GB", "no rule 'max download'. Did you mean 'max_download'"),
+        ("region", "EL", "Did you mean 'GR'"),
+        ("max_download", "nanGB", "max_download"),
+    ],
+)
+def test_value_of_a_wrong_type_is_refused_by_name(paths: Paths, rule: str, value: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        set_rules(paths, BOOK, {rule: value})
+    assert message in str(caught.value)
+    assert not (paths.config / "policy.toml").exists()
+
+
+def _dangling(file: Path) -> None:
+    file.symlink_to(file.parent / "nowhere")
+
+
+def _folder(file: Path) -> None:
+    file.mkdir()
+
+
+def _socket(file: Path) -> None:
+    os.mkfifo(file)
+
+
+def _huge(file: Path) -> None:
+    file.write_bytes(b"#" * 1_000_001)
+
+
+def _circular(file: Path) -> None:
+    file.symlink_to(file)
+
+
+@pytest.mark.parametrize("put", [_dangling, _folder, _socket, _huge, _circular])
+def test_policy_that_cannot_be_read_is_an_error_and_not_the_default(
+    paths: Paths, tmp_path: Path, put: Callable[[Path], None]
+) -> None:
+    paths.config.mkdir(parents=True)
+    put(paths.config / "policy.toml")
+    add(paths, tmp_path, "own")
+    with Store.open(paths) as store:
+        model = store.list()[0]
+        file = store.verified_file(model)
+    for ask in (
+        lambda: load_policy(paths, BOOK),
+        lambda: explain(paths, BOOK, "own"),
+        lambda: admit_load(paths, model, file),
+    ):
+        with pytest.raises(PantryError, match=r"policy\.toml"):
+            ask()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_policy_without_the_right_to_read_it_is_an_error(paths: Paths) -> None:
+    paths.config.mkdir(parents=True)
+    (paths.config / "policy.toml").write_text("")
+    (paths.config / "policy.toml").chmod(0)
+    with pytest.raises(StorageError, match=r"policy\.toml"):
+        load_policy(paths, BOOK)
+
+
+def test_home_whose_settings_are_a_link_to_nothing_is_an_error(paths: Paths) -> None:
+    paths.config.parent.mkdir(parents=True, exist_ok=True)
+    paths.config.symlink_to(paths.config.parent / "nowhere")
+    with pytest.raises(UsageError, match="a link to nothing"):
+        load_policy(paths, BOOK)
+
+
+@pytest.mark.parametrize("content", [b"mode = ", b"\xff", b"users = " + b"9" * 10_000, b"a = " + b"[" * 50_000])
 def test_broken_file_is_refused_by_name(paths: Paths, content: bytes) -> None:
     paths.config.mkdir(parents=True)
     (paths.config / "policy.toml").write_bytes(content)
@@ -136,3 +217,51 @@ def test_licence_of_an_installed_model_is_read_from_its_header(paths: Paths, tmp
     with pytest.raises(NotFoundError, match="says under which licence"):
         rights_of(paths, BOOK, "silent", ["commercial"])
     assert rights_of(paths, BOOK, "phi-4", ["commercial"])[0].verdict == "allowed"
+
+
+def load(paths: Paths, name: str) -> None:
+    with Store.open(paths) as store:
+        model = store.get(ModelName.parse(name))
+        admit_load(paths, model, store.verified_file(model))
+
+
+def test_load_obeys_the_policy(paths: Paths, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    add(paths, tmp_path, "own", general__license=value(8, "cc-by-nc-4.0"))
+    load(paths, "own")
+    set_rules(paths, BOOK, {"required_use": "commercial"})
+    with caplog.at_level("WARNING"):
+        load(paths, "own")
+    assert "commercial use is not allowed" in caplog.text
+    set_rules(paths, BOOK, {"mode": "enforce"})
+    with pytest.raises(PolicyRefusedError, match="commercial use is not allowed"):
+        load(paths, "own")
+
+
+@pytest.mark.parametrize("rules", [{}, {"mode": "off"}, {"mode": "warn"}])
+def test_load_of_a_dangerous_file_is_refused_in_every_mode(paths: Paths, tmp_path: Path, rules: dict[str, str]) -> None:
+    builder = GGUFBuilder()
+    builder.metadata["tokenizer.chat_template"] = value(8, "{{ ''.__class__ }}")
+    (tmp_path / "bad.gguf").write_bytes(builder.build())
+    with Store.open(paths) as store:
+        store.add(ModelName.parse("bad"), tmp_path / "bad.gguf", format="gguf", source="test", facts={})
+    if rules:
+        set_rules(paths, BOOK, rules)
+    with pytest.raises(PolicyRefusedError):
+        load(paths, "bad")
+
+
+def test_file_under_the_name_of_another_model_has_only_its_own_rights(paths: Paths, tmp_path: Path) -> None:
+    add(paths, tmp_path, "qwen3-0.6b", general__license=value(8, "cc-by-nc-4.0"))
+    set_rules(paths, BOOK, {"mode": "enforce", "required_use": "commercial"})
+    decision = explain(paths, BOOK, "qwen3-0.6b")
+    assert decision.verdict == "refused"
+    assert "Qwen" not in decision.paragraph()
+    assert rights_of(paths, BOOK, "qwen3-0.6b", ["commercial"])[0].verdict == "refused"
+
+
+def test_signature_of_an_installed_model_is_told(paths: Paths, tmp_path: Path) -> None:
+    add(paths, tmp_path, "own")
+    set_rules(paths, BOOK, {"mode": "enforce", "signature": "require"})
+    decision = explain(paths, BOOK, "own")
+    assert decision.verdict == "refused"
+    assert "it carries no signature" in decision.paragraph().lower()
