@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from pantry.operations.repositories import Looked
+    from pantry.repository.root_change import RootState
 
 PANEL = "Models"
 _KEYS = typer.Option(None, "--key", help="Name of your key, or a key as PEM file. May be repeated.")
@@ -18,7 +19,7 @@ _STDIN = typer.Option(False, "--passphrase-stdin", help="Read the passphrase fro
 def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Repositories of flatpacks: those in use here, and your own.", no_args_is_help=True)
     group.command("list")(list_all)
-    for command in (add, remove, refresh, init, publish, rotate, yank):
+    for command in (add, remove, refresh, init, publish, rotate, sign, yank):
         group.command()(command)
     app.add_typer(group, name="repo", rich_help_panel=PANEL)
 
@@ -108,12 +109,17 @@ def init(
     from pantry.core.paths import find_paths
     from pantry.operations.publish import init_repository
 
-    made = init_repository(find_paths(), folder, key or [], asker(passphrase_stdin), threshold=threshold, days=days)
-    typer.echo(f"The repository is in {folder}. Its users need {made.root}.")
+    ask = asker(passphrase_stdin)
+    made = init_repository(find_paths(), folder, _names(key), ask, threshold=threshold, days=days)
+    if made.root.missing:
+        _tell_draft(made.root)
+    else:
+        typer.echo(f"The repository is in {folder}. Its users need {made.root.file}.")
     for file in made.root_keys:
         note(f"Root key: {file}. Move it to a safe place; only a change of keys needs it.")
     note(f"Online key: {made.online_key}. `pantry repo publish` signs with it.")
-    note(f"Next: pantry repo publish {folder} FILE.fpk, and serve the folder with any web server.")
+    if not made.root.missing:
+        note(f"Next: pantry repo publish {folder} FILE.fpk, and serve the folder with any web server.")
 
 
 def publish(
@@ -166,14 +172,61 @@ def rotate(
         folder,
         key or [],
         asker(passphrase_stdin),
-        add_root=add_root or [],
+        add_root=_names(add_root),
         remove_root=remove_root or [],
         threshold=threshold,
         days=days,
     )
-    typer.echo(f"The root is now version {rotated.version}.")
+    if rotated.root.missing:
+        _tell_draft(rotated.root)
+    else:
+        typer.echo(f"The root is now version {rotated.root.version}.")
     for file in rotated.made:
         note(f"New online key: {file}.")
+
+
+def sign(
+    place: Path = typer.Argument(help="The repository, or a copy of its root.draft.json."),
+    copies: list[Path] | None = typer.Argument(None, help="Copies of the draft that others signed."),
+    key: list[str] | None = _KEYS,
+    passphrase_stdin: bool = _STDIN,
+) -> None:
+    """Sign a new root whose keys are on several machines; it holds once enough have signed.
+
+    `init` and `rotate` leave a draft, DIR/root.draft.json, where a threshold needs keys that are elsewhere. Send it to
+    their holders, who sign it with `pantry repo sign root.draft.json --key NAME` and send it back; then
+    `pantry repo sign DIR COPY...` takes their signatures over.
+    """
+    from pantry.cli._passphrase import asker
+    from pantry.core.paths import find_paths
+    from pantry.operations.publish import sign_root
+
+    state = sign_root(find_paths(), place, _names(key), asker(passphrase_stdin), copies or [])
+    if state.file.name == "root.json":
+        typer.echo(f"The root is now version {state.version}. Users need {state.file}.")
+    else:
+        _tell_draft(state)
+
+
+def _tell_draft(state: RootState) -> None:
+    from pantry.cli._output import note
+
+    typer.echo(
+        f"The draft of root version {state.version} is {state.file}; {state.threshold} keys must sign a change, "
+        f"until {state.expires}."
+    )
+    for keyid in state.signed:
+        typer.echo(f"  {keyid[:12]}  has signed")
+    for keyid in state.unsigned:
+        typer.echo(f"  {keyid[:12]}  has not signed")
+    if state.missing:
+        note(f"{state.missing} more must sign: pantry repo sign {state.file.name} --key NAME")
+    note("When enough have signed: pantry repo sign DIR COPY..., where the repository and its online key are.")
+
+
+def _names(words: list[str] | None) -> list[str]:
+    """Names of keys, several in one word with commas, unless that is a file."""
+    return [name for word in words or [] for name in ([word] if Path(word).exists() else word.split(",")) if name]
 
 
 def yank(

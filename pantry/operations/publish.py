@@ -18,22 +18,23 @@ from pantry.flatpack.keys import PrivateKey, PublicKey, load_private_key, load_p
 from pantry.operations.entries import pack_entries
 from pantry.repository import publish as rules
 from pantry.repository.publish import Lifetimes, Published
+from pantry.repository.root_change import RootState, create, draft_keys, rotate, sign_draft
 
 
 @dataclass(frozen=True)
 class Made:
-    """A new repository: the root file for its clients, and the files of the keys that were made for it."""
+    """A new repository, or the draft of its root; and the files of the keys that were made for it."""
 
-    root: Path
+    root: RootState
     root_keys: tuple[Path, ...]
     online_key: Path
 
 
 @dataclass(frozen=True)
 class Rotated:
-    """The next root: its version, and the files of keys that were made."""
+    """The next root, or its draft; and the files of keys that were made."""
 
-    version: int
+    root: RootState
     made: tuple[Path, ...]
 
 
@@ -42,7 +43,7 @@ def init_repository(
 ) -> Made:
     """Make a repository. `keys` are the root keys: names of the user's keys, or PEM files, private or public.
 
-    Without any, one is made. The root must be signed by `threshold` of them now, so as many private ones are needed.
+    Without any, one is made. With fewer private keys than `threshold` the root stays a draft for others to sign.
     Raises ConflictError, UsageError, UnauthorisedError.
     """
     publics, privates = _root_keys(paths, keys, ask)
@@ -55,7 +56,7 @@ def init_repository(
     online_file = _keep(paths, online)
     try:
         life = Lifetimes(root=days, targets=days)
-        root = rules.create(folder, publics, online.public, [*privates, online], threshold=threshold, life=life)
+        root = create(folder, publics, online.public, [*privates, online], threshold=threshold, life=life)
     except BaseException:
         for file in (*made, online_file):
             file.unlink(missing_ok=True)
@@ -100,14 +101,15 @@ def rotate_keys(
 ) -> Rotated:
     """Replace the online key, and add or remove root keys (`remove_root`: beginnings of TUF key ids).
 
-    Raises UnauthorisedError when too few of the root keys, old and new, are at hand; UsageError.
+    With too few of the root keys, old and new, at hand the next root stays a draft for others to sign. Raises
+    UnauthorisedError when none is, UsageError.
     """
     signers = _signers(paths, folder, keys, ask)
     publics, privates = _root_keys(paths, add_root, ask)
     online = new_key("p256")
     file = _keep(paths, online)
     try:
-        version = rules.rotate(
+        root = rotate(
             folder,
             [*signers, *privates, online],
             online=online.public,
@@ -119,7 +121,17 @@ def rotate_keys(
     except BaseException:
         file.unlink(missing_ok=True)
         raise
-    return Rotated(version, (file,))
+    return Rotated(root, (file,))
+
+
+def sign_root(paths: Paths, place: Path, keys: Sequence[str], ask: Ask, copies: Sequence[Path] = ()) -> RootState:
+    """Sign the draft of a root with `keys`, and take over what others signed in copies of it.
+
+    `place` is the repository, where the draft becomes the root once enough have signed, or a copy of the draft. Raises
+    NotFoundError, BadFileError, ConflictError, UnauthorisedError.
+    """
+    signers = [key for name in keys for key in signing_keys(paths, name, ask)]
+    return sign_draft(place, signers, copies, _kept(paths, draft_keys(place)) if place.is_dir() else ())
 
 
 def _root_keys(paths: Paths, names: Sequence[str], ask: Ask) -> tuple[list[PublicKey], list[PrivateKey]]:
@@ -140,12 +152,13 @@ def _root_keys(paths: Paths, names: Sequence[str], ask: Ask) -> tuple[list[Publi
 def _signers(paths: Paths, folder: Path, names: Sequence[str], ask: Ask) -> list[PrivateKey]:
     """The keys given, and those kept here that the repository knows. Raises NotFoundError for no repository."""
     found = [key for name in names for key in signing_keys(paths, name, ask)]
-    for ids in rules.key_ids(folder).values():
-        for id in ids:
-            file = _folder(paths) / f"{id}.pem"
-            if file.is_file():
-                found.append(load_private_key(_read(file), None, file.name))
-    return found
+    return found + _kept(paths, [id for ids in rules.key_ids(folder).values() for id in ids])
+
+
+def _kept(paths: Paths, ids: Sequence[str]) -> list[PrivateKey]:
+    """The keys of these ids that are kept here."""
+    files = [_folder(paths) / f"{id}.pem" for id in dict.fromkeys(ids)]
+    return [load_private_key(_read(file), None, file.name) for file in files if file.is_file()]
 
 
 def _keep(paths: Paths, key: PrivateKey) -> Path:

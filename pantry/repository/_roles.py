@@ -6,8 +6,9 @@ online key. A reader that comes in between sees the old state or the new one: ti
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tuf.api.serialization.json import JSONSerializer
 from pantry.core.errors import BadFileError, NotFoundError, UnauthorisedError
 from pantry.core.files import storage_errors, write_atomically
 from pantry.flatpack.keys import PrivateKey, PublicKey
+from pantry.repository.locks import locked
 
 ONLINE = ("targets", "snapshot", "timestamp")
 
@@ -53,20 +55,24 @@ class Signers:
     def of(cls, keys: Iterable[PrivateKey]) -> Signers:
         return cls({role_key(key.public).keyid: CryptoSigner(key.raw, role_key(key.public)) for key in keys})
 
-    def sign(self, metadata: Metadata[Any], role: str, roots: Iterable[Root]) -> None:
-        """Sign for `role` as each of the roots demands. Raises UnauthorisedError when keys are missing."""
+    def can(self, roles: Iterable[str], root: Root) -> bool:
+        """Whether enough of the keys of these roles are here."""
+        wanted = [root.roles[role] for role in roles]
+        return all(len(self.by_id.keys() & set(role.keyids)) >= role.threshold for role in wanted)
+
+    def sign(self, metadata: Metadata[Any], role: str, root: Root) -> None:
+        """Sign for `role` as the root demands. Raises UnauthorisedError when keys are missing."""
         metadata.signatures.clear()
-        for root in roots:
-            wanted = root.roles[role]
-            have = [keyid for keyid in wanted.keyids if keyid in self.by_id]
-            if len(have) < wanted.threshold:
-                missing = ", ".join(keyid[:12] for keyid in wanted.keyids if keyid not in self.by_id)
-                raise UnauthorisedError(
-                    f"The role {role!r} needs {wanted.threshold} keys, {len(have)} are here; missing: {missing}.",
-                    hint="Give the key files with --key KEY.pem.",
-                )
-            for keyid in have:
-                metadata.sign(self.by_id[keyid], append=True)
+        wanted = root.roles[role]
+        have = [keyid for keyid in wanted.keyids if keyid in self.by_id]
+        if len(have) < wanted.threshold:
+            missing = ", ".join(keyid[:12] for keyid in wanted.keyids if keyid not in self.by_id)
+            raise UnauthorisedError(
+                f"The role {role!r} needs {wanted.threshold} keys, {len(have)} are here; missing: {missing}.",
+                hint="Give the key files with --key KEY.pem.",
+            )
+        for keyid in have:
+            metadata.sign(self.by_id[keyid], append=True)
 
 
 @dataclass
@@ -104,16 +110,13 @@ class Roles:
             signed.version = 0
         return cls(folder, Metadata(root), Metadata(targets), Metadata(snapshot), Metadata(timestamp))
 
-    def write_root(self, signers: Signers, before: Root | None, life: Lifetimes) -> None:
-        """Sign and write the next root: by its own keys, and by those of the root before it."""
-        self.root.signed.version += 1
-        self.root.signed.expires = life.expiry("root")
-        signers.sign(self.root, "root", [self.root.signed] if before is None else [before, self.root.signed])
+    def write_root(self) -> None:
+        """Write the root, which is signed."""
         self._write(self.root, f"{self.root.signed.version}.root.json")
 
     def write_online(self, signers: Signers, life: Lifetimes) -> None:
         """Sign and write targets, snapshot and timestamp, each with the next version."""
-        root = [self.root.signed]
+        root = self.root.signed
         versions: Mapping[str, int] = {name: getattr(self, name).signed.version + 1 for name in ONLINE}
         for name in ONLINE:
             signed = getattr(self, name).signed
@@ -142,3 +145,19 @@ def newest_root(folder: Path) -> int:
     if not numbers:
         raise NotFoundError(f"{folder} has no root metadata.")
     return max(numbers)
+
+
+def copy_root(folder: Path) -> Path:
+    """Put the newest root at `root.json`, for people to hand on."""
+    newest = metadata_file(folder, "root", newest_root(folder))
+    write_atomically(folder / "root.json", newest.read_bytes())
+    return folder / "root.json"
+
+
+@contextlib.contextmanager
+def changing(folder: Path) -> Iterator[None]:
+    """One change at a time."""
+    with storage_errors(f"Changing the repository {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / ".changing.lock"):
+        yield

@@ -147,3 +147,23 @@ def test_catalogue_entries_travel_with_a_repository(lab: Path, tmp_path: Path) -
     pantry("repo", "publish", str(lab), "--no-entries", home=admin)
     assert "lab: 1 flatpacks, verified" in pantry("repo", "refresh", home=user)
     pantry("show", "lab-7b", home=user, fails=3)
+
+
+def test_a_root_is_signed_on_two_machines(tmp_path: Path) -> None:
+    ada, ben, folder = tmp_path / "ada", tmp_path / "ben", tmp_path / "lab"
+    for home, name in ((ada, "ada"), (ben, "ben")):
+        pantry("key", "new", name, "--no-passphrase", home=home)
+    public = tmp_path / "ben.pem"
+    public.write_text(pantry("key", "export", "ben", home=ben))
+    said = pantry("repo", "init", str(folder), "--threshold", "2", "--keys", f"ada,{public}", home=ada)
+    assert "1 more must sign" in said
+    sent = tmp_path / "sent.json"
+    sent.write_bytes((folder / "root.draft.json").read_bytes())
+    assert said.count("has not signed") == 1
+    assert pantry("repo", "sign", str(sent), "--key", "ben", home=ben).count("has signed") == 2
+    assert "The root is now version 1." in pantry("repo", "sign", str(folder), str(sent), home=ada)
+    pantry("repo", "publish", str(folder), str(make_flatpack(tmp_path / "work")), home=ada)
+    assert "1 more must sign" in pantry("repo", "rotate", str(folder), "--key", "ada", home=ada)
+    sent.write_bytes((folder / "root.draft.json").read_bytes())
+    pantry("repo", "sign", str(sent), "--key", "ben", home=ben)
+    assert "The root is now version 2." in pantry("repo", "sign", str(folder), str(sent), home=ada)

@@ -12,7 +12,8 @@ from pantry.flatpack.keys import PrivateKey, new_key
 from pantry.flatpack.manifest import Licences, Manifest, ModelFacts, Provenance, write_manifest
 from pantry.flatpack.signature import sign
 from pantry.flatpack.trust import Rule, TrustFile, trusted_folder, write_trust_file
-from pantry.repository.publish import create, publish
+from pantry.repository.publish import publish
+from pantry.repository.root_change import create
 from tests.gguf_files import GGUFBuilder, value
 
 SIGNER = new_key("p256")

@@ -29,7 +29,8 @@ from pantry.repository._roles import Lifetimes
 from pantry.repository.entry import Entry, Snapshot
 from pantry.repository.fetch import Fetcher
 from pantry.repository.limits import Limits
-from pantry.repository.publish import create, key_ids, publish, rotate, tuf_key_id, yank
+from pantry.repository.publish import key_ids, publish, tuf_key_id, yank
+from pantry.repository.root_change import create, rotate
 from pantry.repository.roots import check_root
 from pantry.repository.source import KINDS, Place, open_repository
 from tests.repository.flatpacks import Published, make_flatpack
@@ -222,14 +223,14 @@ def test_root_key_rotation_is_followed_from_the_first_root(
     place: Place, fetcher: Fetcher, lab: Published, tmp_path: Path
 ) -> None:
     new_root, new_online = new_key("p256"), new_key("p384")
-    version = rotate(
+    root = rotate(
         lab.folder,
         [*lab.keys, new_root, new_online],
         online=new_online.public,
         add_root=[new_root.public],
         remove_root=[tuf_key_id(lab.root_key.public)],
     )
-    assert version == 2
+    assert (root.version, root.missing) == (2, 0)
     publish(lab.folder, [make_flatpack(tmp_path / "work", version="2.0.0")], [new_root, new_online])
     snapshot = look(place, fetcher)
     assert snapshot.root_version == 2
@@ -259,12 +260,16 @@ def test_old_keys_cannot_publish_after_rotation(lab: Published, tmp_path: Path) 
         lab.publish(make_flatpack(tmp_path / "work", version="2.0.0"))
 
 
-def test_root_by_fewer_keys_than_its_threshold_is_not_made(tmp_path: Path) -> None:
+def test_root_by_fewer_keys_than_its_threshold_is_a_draft_that_no_client_takes(tmp_path: Path) -> None:
     keys = [new_key("p256") for _ in range(3)]
     online = new_key("p256")
     publics = [key.public for key in keys]
-    with pytest.raises(UnauthorisedError, match="needs 2 keys, 1 are here"):
-        create(tmp_path / "a", publics, online.public, [keys[0], online], threshold=2)
+    assert create(tmp_path / "a", publics, online.public, [keys[0], online], threshold=2).missing == 1
+    assert not list((tmp_path / "a").rglob("*root.json"))
+    with pytest.raises(BadFileError, match="signed by its own keys"):
+        check_root((tmp_path / "a" / "root.draft.json").read_bytes(), "root")
+    with pytest.raises(UnauthorisedError, match="none is here"):
+        create(tmp_path / "d", publics, online.public, [online], threshold=2)
     with pytest.raises(UsageError, match="cannot be met"):
         create(tmp_path / "b", publics, online.public, [*keys, online], threshold=4)
     create(tmp_path / "c", publics, online.public, [*keys[1:], online], threshold=2)
