@@ -1,14 +1,17 @@
 """A mixed load for a long time: `python -m bench.soak --minutes 60`. Ends with 1 when something grew or was left.
 
-Good callers chat, stream, leave in the middle, keep sessions, register, ask, are approved and removed; bad ones send
-garbage and half lines. Watched: resident memory, open files, workers and rows of the database, after a warm-up of a
-quarter of the time and at the end. Memory may grow by 5 %, the rest not at all once the load has stopped.
+Good callers chat, stream, leave in the middle, keep sessions, register, ask, are approved and removed; browsers log in
+on the page, look and log out; bad ones send garbage and half lines. Watched: resident memory, open files, workers and
+rows of the database, after a warm-up of a quarter of the time and at the end. Memory may grow by 5 %, the rest not at
+all once the load has stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import http.client
+import json
 import random
 import socket
 import sqlite3
@@ -17,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +31,7 @@ from bench._report import print_table
 from pantry.client import Client
 from pantry.core.errors import PantryError
 from pantry.operations.apps import add_app, remove_app
+from pantry.operations.page import page_link
 from pantry.operations.requests import Limits, decide_request, list_requests
 from pantry.permissions import Grant, Permission
 from tests.service.running import Service, starting, wait_until
@@ -87,6 +92,24 @@ def approve_all(service: Service) -> None:
             decide_request(service.paths, request.id, Limits() if random.random() < 0.8 else None)
 
 
+def look_at_the_page(service: Service) -> None:
+    """A browser's visit: logged in with a one-time code, two looks, logged out half of the time."""
+    code = page_link(service.paths).partition("#")[2]
+    own = f"http://127.0.0.1:{service.port}"
+    headers = {"Origin": own, "Content-Type": "application/json"}
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)) as browser:
+        browser.request("POST", "/ui/login", json.dumps({"code": code}), headers)
+        answer = browser.getresponse()
+        headers["Cookie"] = str(answer.getheader("Set-Cookie")).partition(";")[0]
+        headers["X-Pantry-Page"] = json.loads(answer.read())["token"]
+        ways = ["GET /ui/", "GET /admin/overview", "GET /admin/overview", "POST /ui/logout"]
+        for way in ways[: random.choice((3, 4))]:
+            browser.request(*way.split(" "), None, headers)
+            answer = browser.getresponse()
+            answer.read()
+            assert answer.status == 200, answer.status
+
+
 def garbage(service: Service) -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(str(service.paths.call_socket))
@@ -94,18 +117,36 @@ def garbage(service: Service) -> None:
 
 
 WORK: tuple[tuple[Callable[[Service], None], int], ...] = (
-    (chat, 10), (leave, 2), (converse, 3), (come_and_go, 1), (garbage, 2),
+    (chat, 10), (leave, 2), (converse, 3), (come_and_go, 1), (look_at_the_page, 1), (garbage, 2),
 )  # fmt: skip
 
 
-def load(service: Service, until: float, counts: dict[str, int]) -> None:
+MAY_FAIL = {"come_and_go", "garbage"}
+"""Work that ends with an error now and then: a load that was refused, a line that was cut off."""
+LONGEST_CALL = 60.0  # seconds after the end of the load that a caller may still wait
+
+
+class CallerThread(threading.Thread):
     """One caller's work until a moment of the monotonic clock."""
-    works, weights = zip(*WORK, strict=True)
-    while time.monotonic() < until:
-        work = random.choices(works, weights)[0]
-        with contextlib.suppress(PantryError, OSError):
-            work(service)
-            counts[work.__name__] = counts.get(work.__name__, 0) + 1
+
+    def __init__(self, service: Service, until: float) -> None:
+        super().__init__(daemon=True)
+        self.service, self.until = service, until
+        self.doing = ""
+        self.counts: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()
+
+    def run(self) -> None:
+        works, weights = zip(*WORK, strict=True)
+        while time.monotonic() < self.until:
+            work = random.choices(works, weights)[0]
+            self.doing = work.__name__
+            try:
+                work(self.service)
+                self.counts[self.doing] += 1
+            except (PantryError, OSError, AssertionError, http.client.HTTPException) as error:
+                if self.doing not in MAY_FAIL:
+                    self.failures[f"{self.doing}: {type(error).__name__}: {error}"[:200]] += 1
 
 
 def soak(minutes: float, callers: int = 4) -> list[str]:
@@ -115,12 +156,8 @@ def soak(minutes: float, callers: int = 4) -> list[str]:
         service.add_echo("echo")
         service.add_echo("slow", delay=0.05, repeat=100)
         with starting(service):
-            counts: dict[str, int] = {}
             seconds, start = minutes * 60, time.monotonic()
-            threads = [
-                threading.Thread(target=load, args=(service, start + seconds, counts), daemon=True)
-                for _ in range(callers)
-            ]
+            threads = [CallerThread(service, start + seconds) for _ in range(callers)]
             for thread in threads:
                 thread.start()
             samples: list[tuple[float, Sample]] = []
@@ -128,13 +165,20 @@ def soak(minutes: float, callers: int = 4) -> list[str]:
                 time.sleep(max(0.2, seconds / 100))
                 samples.append((time.monotonic() - start, take(service)))
             for thread in threads:
-                thread.join()
-            return verdicts(service, seconds, samples, counts)
+                thread.join(LONGEST_CALL)
+            return complaints(threads) + verdicts(
+                service, seconds, samples, sum((t.counts for t in threads), Counter())
+            )
 
 
-def verdicts(
-    service: Service, seconds: float, samples: list[tuple[float, Sample]], counts: dict[str, int]
-) -> list[str]:
+def complaints(threads: list[CallerThread]) -> list[str]:
+    """What the callers did not get: an answer at all, or a good one."""
+    told = [f"a caller still waits for its answer in {thread.doing}" for thread in threads if thread.is_alive()]
+    failures: Counter[str] = sum((thread.failures for thread in threads), Counter())
+    return told + [f"{failure} ({count} times)" for failure, count in failures.most_common(5)]
+
+
+def verdicts(service: Service, seconds: float, samples: list[tuple[float, Sample]], counts: Counter[str]) -> list[str]:
     warm = [each for when, each in samples if seconds / 4 <= when < seconds / 2]
     late = [each for when, each in samples if when >= seconds * 3 / 4]
     first, last = (statistics.median(each.memory for each in part) for part in (warm, late))

@@ -24,6 +24,10 @@ log = logging.getLogger("pantry.service")
 MOST_IN_FLIGHT = 64  # calls of one connection that are being answered
 
 
+class LeftError(ConnectionError):
+    """The program at the other end is gone, or reads nothing; not a failure of the call itself."""
+
+
 class CallServer:
     """Accepts connections of programs and answers their calls."""
 
@@ -53,7 +57,7 @@ class CallServer:
             check_peer(writer.get_extra_info("socket"))
             await connection.serve()
         except (BusyError, ForbiddenError, TooLargeError, UsageError) as error:
-            with contextlib.suppress(OSError, TimeoutError):
+            with contextlib.suppress(LeftError):
                 await connection.send(failure(error))
         except (OSError, asyncio.CancelledError):
             log.debug("a connection of the call socket ended")
@@ -88,14 +92,16 @@ class _Connection:
                 await self._writer.wait_closed()
 
     async def send(self, reply: Value) -> None:
-        """Send one line. Raises TimeoutError when the program does not read, OSError when it left."""
-        self._writer.write(json.dumps(reply, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+        """Send one line. Raises LeftError when the program left or does not read."""
         try:
+            self._writer.write(json.dumps(reply, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
             async with asyncio.timeout(self._settings.write_timeout):
                 await self._writer.drain()
         except TimeoutError:
             self._writer.transport.abort()
-            raise
+            raise LeftError("it does not read") from None
+        except OSError as error:
+            raise LeftError(str(error)) from None
 
     async def _line(self) -> bytes | None:
         """The next line, None at the end. A line may take its time to begin, not to end."""
@@ -139,12 +145,12 @@ class _Connection:
             async with contextlib.aclosing(replies(result)) as answers:
                 async for reply in answers:
                     await self.send(_with_id(reply, call.id))
-        except (OSError, TimeoutError):
+        except LeftError:
             log.debug("a program left before its answer")
         except Exception:
             log.exception("a fault while answering %s", call.function.name)
             fault = failure(PantryError("A fault in Pantry itself; the service's log says where."))
-            with contextlib.suppress(OSError, TimeoutError):
+            with contextlib.suppress(LeftError):
                 await self.send(_with_id(fault, call.id))
 
     def _caller(self, call: Call) -> Caller:

@@ -1,0 +1,38 @@
+"""The call socket's connections, on a pair of sockets."""
+
+import asyncio
+import json
+import socket
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from pantry.core.settings import Settings
+from pantry.service.calls import parse_call
+from pantry.service.desk import Desk
+from pantry.service.native import FUNCTION_FILES
+from pantry.service.socket import _Connection
+
+assert FUNCTION_FILES
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), TimeoutError(), ConnectionResetError(), RuntimeError("bug")])
+def test_call_that_fails_with_any_error_is_answered(error: Exception) -> None:
+    """The program waits for its reply: an OSError of the call is not one of the connection."""
+
+    async def fails() -> dict[str, Any]:
+        raise error
+
+    async def answered() -> bytes:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            reader, writer = await asyncio.open_connection(sock=ours)
+            desk = cast(Desk, SimpleNamespace(gateway=SimpleNamespace(settings=Settings())))
+            connection = _Connection(desk, reader, writer)
+            await connection._run(parse_call({"function": "whoami", "id": 7}), fails())
+            await connection.end()
+            return theirs.recv(10_000)
+
+    reply = json.loads(asyncio.run(answered()))
+    assert (reply["id"], reply["status"], reply["code"]) == (7, "error", "internal_error")
