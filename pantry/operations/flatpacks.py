@@ -12,7 +12,7 @@ from pantry.core.errors import ConflictError, NotFoundError, UsageError, Verific
 from pantry.core.files import storage_errors, write_atomically
 from pantry.core.paths import Paths
 from pantry.flatpack.archive import Packed, Reader, pack
-from pantry.flatpack.containerfile import load_recipe, to_containerfile, to_venv_script
+from pantry.flatpack.containerfile import to_containerfile
 from pantry.flatpack.keyring import Ask, read_public_file, signing_keys
 from pantry.flatpack.keys import HashSize, PrivateKey, hash_size
 from pantry.flatpack.legacy import (
@@ -30,10 +30,12 @@ from pantry.flatpack.legacy import (
 from pantry.flatpack.manifest import CARD_NAME, MANIFEST_NAME, Manifest, read_table
 from pantry.flatpack.meter import Progress
 from pantry.flatpack.outputs import check_output, is_compressed, is_flatpack, is_legacy_flatpack
+from pantry.flatpack.recipe_2023 import load_recipe
 from pantry.flatpack.signature import Verdict, judge, sign, verify
 from pantry.flatpack.statement import Entry
 from pantry.flatpack.templates import Template, template_files, template_folders
 from pantry.flatpack.trust import Trust, load_trust
+from pantry.flatpack.venv_script import to_venv_script
 
 TEMPLATES: tuple[Template, ...] = ("model", "recipe", "adapter", "dataset")
 Format = Literal["2", "legacy"]
