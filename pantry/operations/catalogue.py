@@ -17,7 +17,7 @@ from pantry.catalogue.schema import Entry, Family, ModelEntry, Source, Use
 from pantry.catalogue.tags import parse_tag
 from pantry.core.errors import BadFileError, ModelNotFoundError, NotFoundError
 from pantry.core.paths import Paths
-from pantry.operations.identity import chain_of_installed, identify
+from pantry.operations.identity import chain_of_installed, identity_of
 from pantry.operations.models import installed_model
 from pantry.operations.policy import installed_answers
 from pantry.store.models import InstalledModel, Store
@@ -183,11 +183,10 @@ def rights_of(
         found = next((model for model in store.list() if str(model.name) == name.strip().lower()), None)
     if found is None:
         return check_rights(catalogue, name, uses, circumstances)
-    asked = circumstances or Circumstances()
-    named = catalogue.find_model(found.name.name)
-    if not any(link.licence for link in chain_of_installed(catalogue, found, identify(catalogue, found, named))):
+    known = identity_of(catalogue, found)
+    if not any(link.licence for link in chain_of_installed(catalogue, found, known)):
         raise NotFoundError(f"Neither the catalogue nor the file of {name} says under which licence it stands.")
-    return list(installed_answers(catalogue, found, named, uses, asked).values())
+    return list(installed_answers(catalogue, found, known, uses, circumstances or Circumstances()).values())
 
 
 def list_entries(

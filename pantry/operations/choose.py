@@ -10,7 +10,7 @@ from pantry.catalogue.index import is_obtainable
 from pantry.catalogue.lookup import Catalogue
 from pantry.catalogue.memory import download_size, memory_size, running_size
 from pantry.catalogue.query import Query
-from pantry.catalogue.rights import Answer, parse_use
+from pantry.catalogue.rights import parse_use
 from pantry.catalogue.schema import ModelEntry, Use
 from pantry.client.connection import ServiceConnection
 from pantry.core.errors import ModelNotFoundError, ServiceUnavailableError, did_you_mean
@@ -22,8 +22,9 @@ from pantry.operations._advice import advise
 from pantry.operations._wanted import MUTE, Wanted, is_clause_of
 from pantry.operations.evidence import Evidence, evidence_of
 from pantry.operations.fit import EFFICIENCY, entry_speed
+from pantry.operations.identity import REMOTE, Identity, identity_of
 from pantry.operations.machine import memory_speed, model_room
-from pantry.operations.policy import REMOTE, header_answers, installed_subject, load_policy, subject_of
+from pantry.operations.policy import installed_answers, installed_subject, load_policy, subject_of
 from pantry.operations.service import find_service
 from pantry.policy import Policy, Subject, decide
 from pantry.selection import (
@@ -62,7 +63,7 @@ class Selector:
         self.bandwidth = bandwidth
         self.room = room
         self._wanted = Wanted(catalogue, policy, bandwidth, room)
-        self._entries: dict[str, ModelEntry | None] = {}
+        self._identities: dict[tuple[Digest, str], Identity] = {}
         self._made: dict[tuple[str, str, tuple[Use, ...]], Candidate] = {}
         self._measured: dict[tuple[str, str, tuple[Use, ...]], tuple[Evidence, Candidate]] = {}
 
@@ -179,15 +180,16 @@ class Selector:
         source = f"{evidence.speed.date} with {evidence.speed.engine}"
         return replace(measured, speed=evidence.speed.rate, speed_measured=True, speed_source=source)
 
-    def entry_of(self, model: InstalledModel) -> ModelEntry | None:
-        """The catalogue's entry for an installed model, found by its name; None when it has none."""
-        name = model.name.name
-        if name not in self._entries:
-            self._entries[name] = self.catalogue.find_model(name)
-        return self._entries[name]
+    def identity_of(self, model: InstalledModel) -> Identity:
+        """What the catalogue knows an installed model as, by its file; a name alone proves nothing."""
+        key = (model.digest, model.name.name)
+        if key not in self._identities:
+            self._identities[key] = identity_of(self.catalogue, model)
+        return self._identities[key]
 
     def _make(self, model: InstalledModel, uses: tuple[Use, ...]) -> Candidate:
-        facts, entry = model.facts, self.entry_of(model)
+        facts, known = model.facts, self.identity_of(model)
+        entry = known.entry
         tags = set(entry.tags) if entry else set()
         if facts.get("chat"):
             tags.add("CONVERSATIONAL")
@@ -209,7 +211,7 @@ class Selector:
             reads=frozenset(entry.inputs) if entry else frozenset({"text"}),
             declared=entry.capabilities if entry else {},
             speed=EFFICIENCY * self.bandwidth / (model.size * active) if self.bandwidth and model.size else None,
-            answers=self._answers(model, entry, uses),
+            answers=installed_answers(self.catalogue, model, known, uses, self.policy.circumstances),
             decision=decide(self.policy, self._subject(model, None), "select"),
             released=entry.released or "" if entry else "",
             shortlist=entry.shortlist if entry else False,
@@ -221,14 +223,9 @@ class Selector:
             return None
         return f"needs {format_bytes(memory)} of memory; models may take {format_bytes(self.room)} here"
 
-    def _answers(self, model: InstalledModel, entry: ModelEntry | None, uses: Iterable[Use]) -> dict[Use, Answer]:
-        if entry is None:
-            return header_answers(self.catalogue, model, uses, self.policy.circumstances)
-        return {use: self.catalogue.judge(entry, use, self.policy.circumstances) for use in uses}
-
     def _subject(self, model: InstalledModel, evidence: Evidence | None) -> Subject:
         scores = {name: each.score for name, each in evidence.scores.items()} if evidence else {}
-        return installed_subject(self.catalogue, model, self.entry_of(model), self.policy, scores)
+        return installed_subject(self.catalogue, model, self.identity_of(model), self.policy, scores)
 
     def _available(self, request: Request, uses: tuple[Use, ...], here: Collection[str]) -> list[Candidate]:
         query = self._wanted.query(request, obey_policy=True)

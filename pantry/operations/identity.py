@@ -21,7 +21,7 @@ REMOTE = "remote"
 """The format under which the store lists a model that runs at a provider."""
 TOLERANCE = 0.3
 """How far the weights in a file may be from the entry's: published sizes are round and leave out embeddings."""
-_WRITTEN_AS = {"mistral": ("llama",), "deepseek": ("deepseek2",), "phi": ("phi2", "phi3"), "rwkv": ("rwkv6", "rwkv7")}
+_WRITTEN_AS = {"mistral": "llama", "gptneox": "stablelm"}
 """Architectures that GGUF files name otherwise than their makers (llama.cpp, src/llama-arch.cpp)."""
 _SILENT = frozenset({"", "other", "unknown", "custom", "none"})
 """What headers say where they do not know the licence."""
@@ -51,8 +51,9 @@ class Identity:
         return worst_alignment(*(entry.alignment for entry in self.entries)) if self.entries else "unknown"
 
 
-def identify(catalogue: Catalogue, model: InstalledModel, named: ModelEntry | None) -> Identity:
-    """What `model` is; `named` is the catalogue's entry of its name, if there is one."""
+def identity_of(catalogue: Catalogue, model: InstalledModel) -> Identity:
+    """What `model` is."""
+    named = catalogue.find_model(model.name.name)
     if model.format == REMOTE:
         return Identity((named,), "provider") if named is not None and named.remote else Identity()
     listed = catalogue.models_of_file(model.digest)
@@ -70,10 +71,9 @@ def _agrees(catalogue: Catalogue, facts: dict[str, Any], entry: ModelEntry) -> b
     parameters, architecture = facts.get("parameters"), str(facts.get("architecture") or "").lower()
     if family is None or not family.architecture or not entry.parameters or not isinstance(parameters, int):
         return False
-    kind = family.architecture.lower().replace("-", "")
-    written = (kind, *_WRITTEN_AS.get(kind, ()))
-    same_kind = architecture.replace("-", "") in written or architecture.rstrip("0123456789vl.") == kind
-    return same_kind and abs(parameters - entry.parameters) <= TOLERANCE * entry.parameters
+    kind = family.architecture.lower()
+    same = architecture.startswith(kind) or architecture == _WRITTEN_AS.get(kind)  # gemma, gemma3, gemma3n
+    return same and abs(parameters - entry.parameters) <= TOLERANCE * entry.parameters
 
 
 def chain_of_installed(catalogue: Catalogue, model: InstalledModel, found: Identity) -> Chain:

@@ -19,8 +19,7 @@ from pantry.core.files import storage_errors, write_atomically
 from pantry.core.paths import Paths
 from pantry.formats.safety import scan
 from pantry.formats.verdict import FormatVerdict
-from pantry.operations.identity import REMOTE as REMOTE
-from pantry.operations.identity import chain_of_installed, families_of, identify
+from pantry.operations.identity import REMOTE, Identity, chain_of_installed, families_of, identity_of
 from pantry.policy import Action, Decision, Known, Policy, SignatureState, Subject, decide, parse_policy
 from pantry.selection import KNOWN_CAPABILITIES
 from pantry.store.models import InstalledModel, Store
@@ -58,7 +57,7 @@ def explain(paths: Paths, catalogue: Catalogue, name: str, action: Action | None
     with Store.open(paths) as store:
         installed = next((model for model in store.list() if str(model.name) == name.strip().lower()), None)
         if installed is not None:
-            subject = installed_subject(catalogue, installed, catalogue.find_model(installed.name.name), policy)
+            subject = installed_subject(catalogue, installed, identity_of(catalogue, installed), policy)
             matches, verdict = _file_facts(store, installed)
             return decide(policy, replace(subject, digest_matches=matches, format=verdict), action or "load")
     return decide(policy, subject_of(catalogue, catalogue.model(name), policy), action or "pull")
@@ -67,15 +66,11 @@ def explain(paths: Paths, catalogue: Catalogue, name: str, action: Action | None
 def installed_subject(
     catalogue: Catalogue,
     model: InstalledModel,
-    named: ModelEntry | None,
+    found: Identity,
     policy: Policy,
     evidence: Mapping[str, float] | None = None,
 ) -> Subject:
-    """The facts of an installed model without a look into its file: by what it is, not by what it is called.
-
-    `named` is the catalogue's entry of its name; it counts only where the model agrees with it.
-    """
-    found = identify(catalogue, model, named)
+    """The facts of an installed model without a look into its file: by what it is, not by what it is called."""
     chain = chain_of_installed(catalogue, model, found)
     signed: SignatureState = "good" if model.facts.get("signed_by") else "missing"
     return Subject(
@@ -84,7 +79,7 @@ def installed_subject(
         families=families_of(catalogue, model.facts.get("family"), found.entries),
         licences=licences_of(chain, catalogue.licence_names),
         unknown_licences=unknown_licences(chain, catalogue.licence_names),
-        answers=installed_answers(catalogue, model, named, policy.required_use, policy.circumstances),
+        answers=installed_answers(catalogue, model, found, policy.required_use, policy.circumstances),
         alignment=found.alignment,
         remote=model.format == REMOTE,
         installed=True,
@@ -95,22 +90,11 @@ def installed_subject(
 
 
 def installed_answers(
-    catalogue: Catalogue,
-    model: InstalledModel,
-    named: ModelEntry | None,
-    uses: Iterable[Use],
-    circumstances: Circumstances,
+    catalogue: Catalogue, model: InstalledModel, found: Identity, uses: Iterable[Use], circumstances: Circumstances
 ) -> dict[Use, Answer]:
-    """May an installed model be used so? By its file, its manifest, and the entry `named` where that is what it is."""
-    chain = chain_of_installed(catalogue, model, identify(catalogue, model, named))
+    """May an installed model be used so? By its file, its manifest, and the entries of what it is."""
+    chain = chain_of_installed(catalogue, model, found)
     return {use: catalogue.judge_links(chain, use, circumstances) for use in uses}
-
-
-def header_answers(
-    catalogue: Catalogue, model: InstalledModel, uses: Iterable[Use], circumstances: Circumstances
-) -> dict[Use, Answer]:
-    """As `installed_answers`, for a model whose name the catalogue does not know."""
-    return installed_answers(catalogue, model, None, uses, circumstances)
 
 
 def admit_load(paths: Paths, model: InstalledModel, file: Path) -> None:
@@ -127,7 +111,7 @@ def admit_load(paths: Paths, model: InstalledModel, file: Path) -> None:
     catalogue = Catalogue.open(paths)
     try:
         policy = load_policy(paths, catalogue)
-        known = installed_subject(catalogue, model, catalogue.find_model(model.name.name), policy)
+        known = installed_subject(catalogue, model, identity_of(catalogue, model), policy)
         decision = decide(policy, replace(known, digest_matches=True, format=verdict), "load").require()
     finally:
         catalogue.close()

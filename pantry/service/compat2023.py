@@ -298,7 +298,9 @@ def _known(desk: Desk, caller: Caller, text: str) -> forms.Known:
 def _everything(desk: Desk) -> list[forms.Known]:
     gateway, selector = desk.gateway, desk.selector()
     running = {entry.model.name for entry in gateway.pool.loaded()}
-    return [forms.Known(model, selector.entry_of(model), model.name in running) for model in gateway.store.list()]
+    return [
+        forms.Known(model, selector.identity_of(model).entry, model.name in running) for model in gateway.store.list()
+    ]
 
 
 def _usable(desk: Desk, caller: Caller, action: Action, *, asking: bool = False) -> list[forms.Known]:

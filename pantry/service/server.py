@@ -38,7 +38,7 @@ from pantry.service.limits import allow_descriptors, bind_unix, limited
 from pantry.service.metrics import Metrics
 from pantry.service.socket import CallServer
 from pantry.store.keys import Keys
-from pantry.store.models import Store
+from pantry.store.models import InstalledModel, Store
 
 log = logging.getLogger("pantry.service")
 SHUTDOWN_GRACE = 0.5  # seconds that answers being written have to end
@@ -76,7 +76,7 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    pool = Pool(store, settings, paths)
+    pool = Pool(store, settings, paths, admit=lambda model, file: _admit(paths, model, file))
     gateway = Gateway(
         settings, paths, store, keys, pool, Metrics(), stopping, Tally(store.database), Speeds(store.database)
     )
@@ -91,6 +91,13 @@ async def _serve(
         finally:
             paths.service_file.unlink(missing_ok=True)
     log.info("stopped")
+
+
+def _admit(paths: Paths, model: InstalledModel, file: Path) -> None:
+    """Ask the policy, which is only read when something is loaded."""
+    from pantry.operations.policy import admit_load
+
+    admit_load(paths, model, file)
 
 
 @contextlib.asynccontextmanager

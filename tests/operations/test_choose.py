@@ -22,6 +22,9 @@ BOOK = Catalogue.open()
 GB = 10**9
 
 
+QWEN = {"architecture": "qwen3", "parameters": 600_000_000}
+
+
 def installed(name: str, size: int = GB, number: int = 1, **facts: Any) -> InstalledModel:
     return InstalledModel(ModelName.parse(name), Digest(f"{number:064x}"), size, "gguf", "test", "2026-11-21", facts)
 
@@ -50,7 +53,11 @@ def test_catalogue_answers_when_nothing_is_installed(paths: Paths) -> None:
 
 
 def test_installed_model_is_known_by_its_entry_in_the_catalogue() -> None:
-    chosen = ask(selector(), "MULTILINGUAL,licence:commercial", (installed("qwen3-0.6b"), installed("phi-4")))
+    chosen = ask(
+        selector(),
+        "MULTILINGUAL,licence:commercial",
+        (installed("qwen3-0.6b", **QWEN), installed("phi-4", number=2, architecture="phi3", parameters=14 * 10**9)),
+    )
     assert chosen.model == "qwen3-0.6b"
 
 
@@ -146,7 +153,7 @@ def test_models_that_write_no_text_are_chosen_only_when_asked_for() -> None:
     assert all("EMBEDDING" not in BOOK.model(name).tags for name in names)
     assert "EMBEDDING" in BOOK.model(ask(selector(), "EMBEDDING", mode="requirements_download").model).tags
     with pytest.raises(ModelNotFoundError, match="makes embeddings, no text"):
-        ask(selector(), models=(installed("qwen3-embedding-0.6b"),))
+        ask(selector(), models=(installed("qwen3-embedding-0.6b", **QWEN),))
 
 
 def test_example_of_the_handbook_tells_the_next_step_on_a_fresh_home(paths: Paths) -> None:
@@ -275,7 +282,12 @@ def test_words_of_the_overlay_may_be_asked_for(paths: Paths) -> None:
 
 
 def test_installed_model_is_not_offered_for_download_again() -> None:
-    choice = ask(selector(), "family:olmo", (installed("olmo-3-7b-instruct"),), mode="requirements_download")
+    choice = ask(
+        selector(),
+        "family:olmo",
+        (installed("olmo-3-7b-instruct", architecture="olmo2", parameters=7 * 10**9),),
+        mode="requirements_download",
+    )
     names = [choice.model, *(each.name for each in choice.runners_up)]
     assert names.count("olmo-3-7b-instruct") == 1
     assert choice.action == "load"

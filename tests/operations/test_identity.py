@@ -6,7 +6,7 @@ from pantry.catalogue.lookup import Catalogue
 from pantry.catalogue.rights import Circumstances
 from pantry.catalogue.schema import Use
 from pantry.core.refs import Digest, ModelName
-from pantry.operations.identity import REMOTE, identify
+from pantry.operations.identity import REMOTE, identity_of
 from pantry.operations.policy import installed_answers, installed_subject
 from pantry.policy import Policy, decide
 from pantry.store.models import InstalledModel
@@ -23,13 +23,12 @@ def installed(name: str, digest: str = "0" * 64, format: str = "gguf", **facts: 
 
 
 def verdict(model: InstalledModel, use: Use = "commercial") -> str:
-    named = BOOK.find_model(model.name.name)
-    return installed_answers(BOOK, model, named, [use], Circumstances())[use].verdict
+    return installed_answers(BOOK, model, identity_of(BOOK, model), [use], Circumstances())[use].verdict
 
 
 def enforced(model: InstalledModel, **rules: Any) -> str:
     policy = Policy.model_validate({"mode": "enforce"} | rules)
-    subject = installed_subject(BOOK, model, BOOK.find_model(model.name.name), policy)
+    subject = installed_subject(BOOK, model, identity_of(BOOK, model), policy)
     return decide(policy, subject, "select").verdict
 
 
@@ -47,7 +46,7 @@ def test_restrictive_name_on_a_permissive_header_counts_where_it_agrees() -> Non
 def test_name_alone_gives_no_rights_family_or_alignment() -> None:
     for facts in ({}, LIKE_LLAMA, {"architecture": "qwen3"}, LIKE_QWEN | {"parameters": 8 * 10**9}):
         model = installed("qwen3-0.6b", **facts)
-        assert identify(BOOK, model, QWEN).entry is None
+        assert identity_of(BOOK, model).entry is None
         assert verdict(model) == "unknown"
         assert enforced(model, required_use=["commercial"]) == "refused"
         assert enforced(model, refused_licences=["gemma-terms"]) == "refused"
@@ -58,22 +57,22 @@ def test_name_alone_gives_no_rights_family_or_alignment() -> None:
 
 def test_name_with_a_header_that_agrees_is_taken_for_the_entry_and_said_so() -> None:
     model = installed("qwen3-0.6b", **LIKE_QWEN)
-    assert identify(BOOK, model, QWEN).by == "header"
+    assert identity_of(BOOK, model).by == "header"
     assert verdict(model) == "allowed"
     assert enforced(model, required_use=["commercial"], accepted_families=["qwen"]) == "allowed"
     policy = Policy.model_validate({"mode": "enforce"})
-    paragraph = decide(policy, installed_subject(BOOK, model, QWEN, policy), "select").paragraph()
+    paragraph = decide(policy, installed_subject(BOOK, model, identity_of(BOOK, model), policy), "select").paragraph()
     assert "By its name, architecture and size it is qwen3-0.6b" in paragraph
 
 
 def test_digest_finds_the_entry_under_any_name() -> None:
     model = installed("my-own", GEMMA.files[0].sha256, licence="mit", architecture="gemma3")
-    found = identify(BOOK, model, None)
+    found = identity_of(BOOK, model)
     assert (found.entry, found.by) == (GEMMA, "digest")
     assert enforced(model, refused_families=["gemma"]) == "refused"
     assert enforced(model, refused_licences=["gemma-terms"]) == "refused"
     renamed = installed("qwen3-0.6b", GEMMA.files[0].sha256, **LIKE_QWEN)
-    assert identify(BOOK, renamed, QWEN).entry == GEMMA
+    assert identity_of(BOOK, renamed).entry == GEMMA
 
 
 @pytest.mark.parametrize(("stated", "expected"), [("other", "allowed"), ("", "allowed"), ("my own terms", "unknown")])
@@ -98,8 +97,8 @@ def test_bases_bind(base: list[str], expected: str) -> None:
 
 
 def test_remote_model_is_known_by_its_name_if_it_is_a_remote_one() -> None:
-    assert identify(BOOK, installed("gpt-4", format=REMOTE), BOOK.model("gpt-4")).by == "provider"
-    assert identify(BOOK, installed("qwen3-0.6b", format=REMOTE), QWEN).entry is None
+    assert identity_of(BOOK, installed("gpt-4", format=REMOTE)).by == "provider"
+    assert identity_of(BOOK, installed("qwen3-0.6b", format=REMOTE)).entry is None
 
 
 def test_family_of_a_manifest_is_known_by_any_of_its_names() -> None:
