@@ -1,6 +1,6 @@
 """pantry:// links on the desktop: which program a browser hands them to.
 
-Linux: a desktop entry in the user's own folder (Desktop Entry Specification 1.5) that names `pantry open`, made the
+Linux: a desktop entry in the user's own folder (Desktop Entry Specification) that names `pantry open`, made the
 default for the scheme with xdg-mime. It runs in a terminal, since the link's wish is shown and asked about there.
 """
 
@@ -62,7 +62,7 @@ def _entry() -> str:
     if home := os.environ.get("PANTRY_HOME"):
         words = ["env", f"PANTRY_HOME={absolute_home(home)}", *words]
     return (
-        "[Desktop Entry]\nType=Application\nVersion=1.5\nName=Pantry\n"
+        "[Desktop Entry]\nType=Application\nVersion=1.0\nName=Pantry\n"
         "Comment=Shows what a pantry:// link would do, and asks\n"
         f"Exec={' '.join(_quoted(word) for word in words)} %u\n"
         f"Terminal=true\nNoDisplay=true\nMimeType={SCHEME};\n"
