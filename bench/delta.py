@@ -1,6 +1,6 @@
 """Deltas against other tools: `python -m bench.delta PAIRS [--skip bsdiff4,...]` prints Markdown tables.
 
-PAIRS is the folder that `python -m bench.delta_pairs TEXT PAIRS` makes. Everything runs on one core. Speeds
+PAIRS is the folder that `python -m bench.delta_pairs TEXT PAIRS` makes. Everything but `.enc` runs on one core. Speeds
 are MB of the full file per second of processor time, in all threads and programs, the best of three runs (one for the
 slow tools): what other programs do meanwhile, and the disk, do not count. What comes back is compared with the target
 every time. Tools that are not installed are left out.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib.util
+import math
 import os
 import resource
 import shutil
@@ -41,6 +42,7 @@ TARGETS = {"very-small": 25.4, "small": 44.0, "large": 55.6, "frozen": 14.9, "lo
 """Percent of the full file in bf16, to reach or beat."""
 LEAST_MAKE, LEAST_APPLY, LEAST_ENC = 250.0, 350.0, 20.0
 """MB/s, MB/s, and times the plain loop."""
+ENC_ROUNDS = 4
 
 
 @dataclass(frozen=True)
@@ -325,14 +327,27 @@ def measure_enc(room: Path) -> None:
         enc.decrypt(coded, room / "key", room / "back", md5=md5)
 
     size = 5 * enc.CHUNK / 1e6
-    loop = size / best(lambda: plain_decrypt(coded, room / "key", room / "loop"), 2)
-    speeds = {md5: size / best(lambda md5=md5: ours(md5), 7) for md5 in (False, True)}
-    rows = [["plain loop", f"{loop:.0f}", "1"]]
-    for md5, name in ((False, "pantry delta decrypt --no-md5"), (True, "pantry delta decrypt")):
-        rows.append([name, f"{speeds[md5]:.0f}", f"{speeds[md5] / loop:.0f}"])
-    met = verdict(speeds[False] / loop, LEAST_ENC, at_most=False)
-    note = f"Wanted ≥ {LEAST_ENC:.0f} times: {met}. Sums are hashed beside the rest: by the clock it is more."
-    print_table(f".enc, {size:.0f} MB, SHA-256 checked", ["", "MB/s", "times"], rows, note)
+    ways: dict[str, Callable[[], object]] = {
+        "plain loop": lambda: plain_decrypt(coded, room / "key", room / "loop"),
+        "pantry delta decrypt": lambda: ours(True),
+        "pantry delta decrypt --no-md5": lambda: ours(False),
+    }
+    found = dict.fromkeys(ways, (math.inf, math.inf))
+    for _ in range(ENC_ROUNDS):  # by turns: what other programs do meanwhile hits all of them
+        for name, way in ways.items():
+            start, clock = used(), time.perf_counter()
+            way()
+            spent = (time.perf_counter() - clock, used() - start)
+            found[name] = (min(found[name][0], spent[0]), min(found[name][1], spent[1]))
+    (clock, work), *_ = found.values()
+    rows = [
+        [name, *(f"{size / s:.0f}" for s in spent), f"{clock / spent[0]:.0f}", f"{work / spent[1]:.0f}"]
+        for name, spent in found.items()
+    ]
+    met = verdict(clock / found["pantry delta decrypt"][0], LEAST_ENC, at_most=False)
+    note = f"Wanted by the clock, with both sums: ≥ {LEAST_ENC:.0f} times: {met}. The sums run beside the rest."
+    heads = ["", "MB/s", "MB/s of processor time", "times", "times of processor time"]
+    print_table(f".enc, {size:.0f} MB, SHA-256 checked, two cores", heads, rows, note)
 
 
 def main() -> None:
@@ -340,12 +355,14 @@ def main() -> None:
     parser.add_argument("pairs", type=Path)
     parser.add_argument("--skip", default="", help="Methods to leave out, separated by commas.")
     options = parser.parse_args()
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
     hashed = hashlib.sha256
     speed = 2e8 / best(lambda: hashed(bytes(200_000_000)).digest(), 3) / 1e6
     print(f"{machine()}; one core; SHA-256 {speed:.0f} MB/s")
     with tempfile.TemporaryDirectory() as room:
         measure(find_pairs(options.pairs), set(options.skip.split(",")), Path(room))
+        os.sched_setaffinity(0, cores)
         measure_enc(Path(room))
 
 

@@ -9,6 +9,8 @@ an attacker; it keeps the weights from whoever lacks the key file.
 from __future__ import annotations
 
 import hashlib
+import mmap
+import os
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +29,7 @@ CHUNK = 10 << 20
 """Bytes taken at a time from data and key; part of the format."""
 HEADER = hashlib.sha256().digest_size
 _NAME = re.compile(r"(?P<name>.+)\.(?P<digest>[0-9a-f]{64})\.enc")
+_FLAGS = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
 Progress = Callable[[int, int], None]
 
 
@@ -67,12 +70,12 @@ def encrypt(plain: Path, key: Path, folder: Path, *, md5: bool = True, progress:
     with storage_errors(f"Reading {plain}"), plain.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
     final = folder / f"{plain.name}.{digest.hexdigest()}.enc"
-    with storage_errors(f"Encrypting {plain.name}"), plain.open("rb") as data, key.open("rb") as key_file:
+    with storage_errors(f"Encrypting {plain.name}"), _Windows(plain) as data, _Windows(key) as key_file:
         sums = _Sums(md5)
         with _fresh_file(final) as out, sums:
             sums.write(digest.digest(), out)
             again = hashlib.sha256()
-            for read, coded in _Mixer(data, key_file).chunks(plain.stat().st_size, progress):
+            for read, coded in _Mixer(data, key_file).chunks(0, progress):
                 again.update(read)
                 sums.write(coded, out)
             if again.digest() != digest.digest():
@@ -88,8 +91,8 @@ def decrypt(encrypted: Path, key: Path, folder: Path, *, md5: bool = True, progr
     """
     _check_files(encrypted, key)
     name = EncName.parse(encrypted.name)
-    with storage_errors(f"Decrypting {encrypted.name}"), encrypted.open("rb") as data, key.open("rb") as key_file:
-        header = data.read(HEADER)
+    with storage_errors(f"Decrypting {encrypted.name}"), _Windows(encrypted) as data, _Windows(key) as key_file:
+        header = data.at(0, HEADER).tobytes()
         if len(header) < HEADER or header.hex() != name.digest:
             raise BadFileError(
                 f"The header of {encrypted.name} is damaged: it says {header.hex()[:12] or 'nothing'}…, "
@@ -98,7 +101,7 @@ def decrypt(encrypted: Path, key: Path, folder: Path, *, md5: bool = True, progr
             )
         sums = _Sums(md5)
         with _fresh_file(folder / name.plain) as out, sums:
-            for _, plain in _Mixer(data, key_file).chunks(encrypted.stat().st_size - HEADER, progress):
+            for _, plain in _Mixer(data, key_file).chunks(HEADER, progress):
                 sums.write(plain, out)
             if sums.hex()[0] != name.digest:
                 raise VerificationError(
@@ -112,9 +115,9 @@ def decrypt(encrypted: Path, key: Path, folder: Path, *, md5: bool = True, progr
 def checksums_of(file: Path, *, md5: bool = True) -> Written:
     """The checksums of a file."""
     sums = _Sums(md5)
-    with storage_errors(f"Reading {file}"), file.open("rb") as opened, sums:
-        while chunk := opened.read(CHUNK):
-            sums.update(chunk)
+    with storage_errors(f"Reading {file}"), _Windows(file) as opened, sums:
+        for at in range(0, opened.size, CHUNK):
+            sums.update(opened.at(at, CHUNK).data)
     return Written(file, *sums.hex())
 
 
@@ -138,43 +141,56 @@ def _fresh_file(final: Path) -> AbstractContextManager[BinaryIO]:
     return staged_file(final)
 
 
+class _Windows:
+    """A file read through windows of memory that the system shares: half the work of copying it into buffers."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._file = path, path.open("rb")
+        self.size = os.fstat(self._file.fileno()).st_size
+
+    def at(self, start: int, length: int) -> NDArray[np.uint8]:
+        """The bytes from `start`, fewer at the end of the file. Raises BadFileError when the file became shorter."""
+        length = min(length, self.size - start)
+        if os.fstat(self._file.fileno()).st_size != self.size:
+            raise BadFileError(f"{self._path} changed while it was read.", hint="Run the command again.")
+        if length <= 0:
+            return np.empty(0, np.uint8)
+        skipped = start % mmap.ALLOCATIONGRANULARITY
+        window = mmap.mmap(self._file.fileno(), skipped + length, _FLAGS, mmap.PROT_READ, offset=start - skipped)
+        return np.frombuffer(window, np.uint8, length, skipped)
+
+    def __enter__(self) -> _Windows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
 class _Mixer:
     """Data XOR key, chunk by chunk. A chunk it gives is valid until the second one after it is asked for."""
 
-    def __init__(self, data: BinaryIO, key: BinaryIO) -> None:
-        self._data, self._key = data, key
-        self._read, self._pattern = bytearray(CHUNK), bytearray(CHUNK)
+    def __init__(self, data: _Windows, key: _Windows) -> None:
+        self._data, self._key, self._key_at = data, key, 0
         self._mixed = [np.empty(CHUNK, np.uint8), np.empty(CHUNK, np.uint8)]
 
-    def chunks(self, total: int, progress: Progress | None) -> Iterator[tuple[memoryview, memoryview]]:
-        """(chunk as read, chunk XOR key)."""
-        done = 0
-        while count := _fill(self._data, self._read):
-            pattern = self._next_pattern(count)
+    def chunks(self, start: int, progress: Progress | None) -> Iterator[tuple[memoryview, memoryview]]:
+        """(chunk as read, chunk XOR key), from byte `start` of the data."""
+        for at in range(start, self._data.size, CHUNK):
+            read = self._data.at(at, CHUNK)
             self._mixed.reverse()
-            mixed = self._mixed[0][:count]
-            np.bitwise_xor(np.frombuffer(self._read, np.uint8, count), pattern, out=mixed)
-            yield memoryview(self._read)[:count], mixed.data
-            done += count
+            mixed = self._mixed[0][: len(read)]
+            np.bitwise_xor(read, self._next_pattern(len(read)), out=mixed)
+            yield read.data, mixed.data
             if progress:
-                progress(done, total)
+                progress(at + len(read) - start, self._data.size - start)
 
     def _next_pattern(self, count: int) -> NDArray[np.uint8]:
         """The key's next chunk, from the beginning when it is used up, repeated where it is too short."""
-        found = _fill(self._key, self._pattern)
-        if not found:
-            self._key.seek(0)
-            found = _fill(self._key, self._pattern)
-        pattern = np.frombuffer(self._pattern, np.uint8, found)
-        return (pattern if found >= count else np.tile(pattern, -(-count // found)))[:count]
-
-
-def _fill(file: BinaryIO, buffer: bytearray) -> int:
-    """Read until the buffer is full or the file ends; the bytes read."""
-    view, done = memoryview(buffer), 0
-    while done < len(buffer) and (count := file.readinto(view[done:])):  # type: ignore[attr-defined]
-        done += count
-    return done
+        if self._key_at >= self._key.size:
+            self._key_at = 0
+        pattern = self._key.at(self._key_at, CHUNK)
+        self._key_at += CHUNK
+        return (pattern if len(pattern) >= count else np.tile(pattern, -(-count // len(pattern))))[:count]
 
 
 class _Sums:
