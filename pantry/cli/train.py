@@ -63,6 +63,8 @@ def train(
         return
     with _watching() as watcher:
         done = train_recipe(paths, folder, choices, watcher, out=out, resume=resume, fresh=fresh, install=install)
+    if done is None:
+        return
     if as_json:
         print_json(_as_object(done))
         return

@@ -80,10 +80,11 @@ def train_recipe(
     resume: bool = False,
     fresh: bool = False,
     install: bool = True,
-) -> Training:
+) -> Training | None:
     """Train the recipe in `folder`, write the flatpack folder, and add the model to the store under its name.
 
-    A model of that name from an earlier training of the same folder is replaced. Raises MissingExtraError,
+    A model of that name from an earlier training of the same folder is replaced. Processes of `torchrun` beside the
+    main one answer None. Raises MissingExtraError,
     BadFileError, ConflictError, TrainingError, MemoryBudgetError, StorageError, UsageError; KeyboardInterrupt after
     Ctrl-C, when the checkpoint is saved.
     """
@@ -97,6 +98,8 @@ def train_recipe(
     trained = train(
         recipe, Places.beside(folder, out), watcher, device=device, resume=resume, fresh=fresh, offline=choices.offline
     )
+    if trained is None:
+        return None
     if not install:
         return Training(trained, None)
     try:

@@ -17,8 +17,18 @@ from torch import Tensor
 
 from pantry.core.errors import ConflictError, MemoryBudgetError, TrainingError, UsageError
 from pantry.workshop.training.checkpoint import load_checkpoint, save_checkpoint
+from pantry.workshop.training.compiling import Network, compiled
 from pantry.workshop.training.model import build_model
 from pantry.workshop.training.optimisers import build_optimisers
+from pantry.workshop.training.parallel import (
+    Group,
+    check_parts,
+    gradients_stay,
+    load_model,
+    load_optimiser,
+    spread,
+    whole,
+)
 from pantry.workshop.training.prepare import Prepared
 from pantry.workshop.training.recipe import TrainingRecipe
 from pantry.workshop.training.schedule import Budget, rate
@@ -63,14 +73,24 @@ def choose_device(name: str) -> str:
 
 
 class Trainer:
-    """One training: the network, its optimisers and how far they are."""
+    """One training: the network, its optimisers and how far they are. Every process of `group` has one."""
 
-    def __init__(self, recipe: TrainingRecipe, data: Prepared, device: str = "cpu", budget: Budget | None = None):
-        self.recipe, self.data, self.device = recipe, data, device
+    def __init__(
+        self,
+        recipe: TrainingRecipe,
+        data: Prepared,
+        device: str = "cpu",
+        budget: Budget | None = None,
+        group: Group | None = None,
+    ):
+        self.recipe, self.data, self.device, self.group = recipe, data, device, group or Group()
+        check_parts(recipe, self.group)
         self.shape = recipe.shape(data.vocab)
         self.budget = budget or Budget(recipe.token_budget(self.shape.parameters), recipe.minutes)
         with _memory_errors():
             self.model = build_model(self.shape, recipe.seed).to(device)
+            self._network = spread(self.model, recipe, self.group, device)
+            self._learning = compiled(self._network, recipe, device)
             self.optimisers = build_optimisers(self.model, recipe)
         self.progress = Progress()
         self._bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and device == "cuda")
@@ -86,8 +106,8 @@ class Trainer:
         share = rate(self.recipe, self.done)
         with _memory_errors():
             loss = self._gradients()
-            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
-        if not (math.isfinite(loss) and math.isfinite(float(norm))):
+            norm = float(whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingError(
                 f"The training ran away at step {self.progress.step + 1}: the loss is {loss}, the gradient {norm:.3g}.",
                 hint=f"Lower learning_rate (it is {self.recipe.learning_rate}), or raise warm_up.",
@@ -97,39 +117,43 @@ class Trainer:
                 group["lr"] = self.recipe.learning_rate * share
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-        before = self.progress
+        before, seconds = self.progress, time.perf_counter() - began
         self.progress = replace(
             before,
             step=before.step + 1,
             tokens=before.tokens + self.recipe.step_tokens,
-            seconds=before.seconds + time.perf_counter() - began,
+            seconds=before.seconds + self.group.total(seconds if self.group.main else 0.0)[0],
             loss=loss if math.isnan(before.loss) else 0.95 * before.loss + 0.05 * loss,
         )
         return loss
 
     def _gradients(self) -> float:
-        """Gradients of one batch, left in the parameters; its mean loss."""
-        recipe = self.recipe
+        """Gradients of one batch, left in the parameters; its mean loss. Each process takes its part of each part."""
+        recipe, group = self.recipe, self.group
         starts = training_windows(
             len(self.data.train), recipe.context, recipe.seed, self.progress.step * recipe.batch, recipe.batch
         )
         ids, own = self.data.train.windows(starts, recipe.context + 1)
-        weights = np.ones(ids[:, 1:].shape, np.float32) if own is None else _weights(own[:, 1:])
-        whole = float(weights.sum())
+        weights = None if own is None else _weights(own[:, 1:])
+        count = float(recipe.step_tokens if weights is None else weights.sum())
         total = torch.zeros((), device=self.device)
         each = recipe.batch // recipe.accumulate
+        mine = each // group.world
         for at in range(0, recipe.batch, each):
-            part = torch.from_numpy(ids[at : at + each]).to(self.device)
-            weight = None if own is None else torch.from_numpy(weights[at : at + each]).to(self.device)
-            loss = self._loss(part, weight) / whole
-            loss.backward()  # type: ignore[no-untyped-call]
+            here = slice(at + group.rank * mine, at + (group.rank + 1) * mine)
+            part = torch.from_numpy(ids[here]).to(self.device)
+            weight = None if weights is None else torch.from_numpy(weights[here]).to(self.device)
+            with gradients_stay(self._network, last=at + each == recipe.batch):
+                loss = self._loss(self._learning, part, weight) / count
+                # The processes' gradients are averaged; wanted is their sum.
+                (loss * group.world).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-        return float(total)
+        return group.total(float(total))[0]
 
-    def _loss(self, ids: Tensor, weight: Tensor | None) -> Tensor:
+    def _loss(self, network: Network, ids: Tensor, weight: Tensor | None) -> Tensor:
         """The summed loss over windows (windows, length + 1), each token's weighted by `weight` (windows, length)."""
         with self._autocast():
-            logits = self.model(ids[:, :-1])
+            logits = network(ids[:, :-1])
         targets = ids[:, 1:].reshape(-1)
         logits = logits.reshape(-1, logits.shape[-1]).float()
         if weight is None:
@@ -152,9 +176,9 @@ class Trainer:
             ids, own = data.windows(starts, length + 1)
             mine = np.ones(ids[:, 1:].shape, bool) if own is None else own[:, 1:]
             weight = torch.from_numpy(mine.astype(np.float32)).to(self.device)
-            total += float(self._loss(torch.from_numpy(ids).to(self.device), weight))
+            total += float(self._loss(self.model, torch.from_numpy(ids).to(self.device), weight))
             words += int(mine.sum())
-        loss = total / max(1, words)
+        loss = self.group.total(total / max(1, words) if self.group.main else 0.0)[0]
         own_words = len(data) if data.own is None else int(data.own.sum())
         return HeldOut(loss, loss * own_words / max(1, self.data.validation_bytes) / math.log(2))
 
@@ -167,7 +191,11 @@ class Trainer:
         return better
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint; it appears when whole. Raises StorageError."""
+        """Write a checkpoint, in the main process; it appears when whole. Raises StorageError."""
+        model = whole(self.model.state_dict())
+        optimisers = [whole(optimiser.state_dict()) for optimiser in self.optimisers]
+        if not self.group.main:
+            return
         save_checkpoint(
             path,
             {
@@ -175,8 +203,8 @@ class Trainer:
                 "data": self.data.data_digest,
                 "budget": asdict(self.budget),
                 "progress": asdict(self.progress),
-                "model": self.model.state_dict(),
-                "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+                "model": model,
+                "optimisers": optimisers,
             },
         )
 
@@ -186,12 +214,20 @@ class Trainer:
         check_same_run(content, self.recipe, self.data.data_digest)
         self.restore(content)
         for optimiser, state in zip(self.optimisers, content["optimisers"], strict=True):
-            optimiser.load_state_dict(state)
+            load_optimiser(optimiser, state)
         self.progress = Progress(**content["progress"])
 
     def restore(self, content: dict[str, Any]) -> None:
         """Put the weights of a checkpoint into the network."""
-        self.model.load_state_dict(content["model"])
+        load_model(self.model, content["model"])
+
+    def gather(self) -> None:
+        """Make the model whole in this process, to export it; there is no step after that."""
+        if self.group.world == 1:
+            return
+        weights = whole(self.model.state_dict())
+        self.model = build_model(self.shape, self.recipe.seed).to(self.device)
+        self.model.load_state_dict(weights)
 
 
 def check_same_run(content: dict[str, Any], recipe: TrainingRecipe, data: str) -> None:

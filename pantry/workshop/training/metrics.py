@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pantry.core.files import storage_errors, write_atomically
+from pantry.workshop.training.board import Board
 
 SIZE = (960, 540)
 _MARGIN = (80, 40, 30, 60)  # left, top, right, bottom
@@ -19,17 +20,22 @@ Series = list[tuple[float, float]]
 
 
 class Metrics:
-    """Notes of a training, in a file. After a resume, what was noted beyond the checkpoint is taken back."""
+    """Notes of a training, in a file and for TensorBoard. After a resume, what was noted beyond the checkpoint is taken
+    back. Without a path nothing is written."""
 
-    def __init__(self, path: Path, *, after_step: int) -> None:
-        self.path = path
-        kept = [note for note in read_metrics(path) if note["step"] <= after_step] if after_step else []
-        write_atomically(path, "".join(json.dumps(note) + "\n" for note in kept).encode())
+    def __init__(self, path: Path | None, *, after_step: int, board: Board | None = None) -> None:
+        self.path, self.board = path, board
+        if path is not None:
+            kept = [note for note in read_metrics(path) if note["step"] <= after_step] if after_step else []
+            write_atomically(path, "".join(json.dumps(note) + "\n" for note in kept).encode())
 
     def add(self, **note: Any) -> None:
         """Append one note. Raises StorageError."""
-        with storage_errors(f"Writing {self.path.name}"), self.path.open("a") as file:
-            file.write(json.dumps(note) + "\n")
+        if self.path is not None:
+            with storage_errors(f"Writing {self.path.name}"), self.path.open("a") as file:
+                file.write(json.dumps(note) + "\n")
+        if self.board is not None:
+            self.board.add(note)
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:

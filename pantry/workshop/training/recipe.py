@@ -28,8 +28,10 @@ TOKENS_PER_PARAMETER = 20
 """How long to train when nobody says: Hoffmann et al. 2022."""
 BUDGET = ("tokens", "minutes")
 """Settings that say how long; a resumed run may be given other ones."""
-PACE = ("save_minutes", "evaluate_every", "evaluate_tokens", "patience", "gguf", "onnx")
+PACE = ("save_minutes", "evaluate_every", "evaluate_tokens", "patience", "gguf", "onnx", "tensorboard")
 """Settings that change nothing about the weights of a step."""
+MEANS = ("parallel", "compile")
+"""Settings that change nothing about them save their rounding."""
 
 
 class TrainingRecipe(BaseModel):
@@ -63,12 +65,15 @@ class TrainingRecipe(BaseModel):
     decay: float = Field(0.4, gt=0, le=1, description="share with a falling rate, for schedule 'stable'")
     precision: Literal["auto", "f32", "bf16"] = "auto"
     seed: int = Field(1, ge=0, lt=2**32)
+    parallel: Literal["ddp", "fsdp"] = Field("ddp", description="with torchrun: whole copies of the model, or parts")
+    compile: Literal["auto", "on", "off"] = Field("auto", description="torch.compile; auto is on for CUDA")
 
     validation: float = Field(0.05, gt=0, le=0.5, description="share of the text held out")
     evaluate_every: int = Field(250, ge=1, description="steps")
     evaluate_tokens: int = Field(65536, ge=1)
     patience: int = Field(0, ge=0, description="end after so many evaluations without a better loss; 0 never")
     save_minutes: float = Field(3.0, gt=0)
+    tensorboard: bool = Field(False, description="also write the losses for TensorBoard")
 
     gguf: Literal["f32", "f16", "q8_0"] = Field("f32", description="type of the matrices in the GGUF file")
     onnx: bool = Field(True, description="also write ONNX, where the extra `onnx` is installed")
@@ -151,7 +156,7 @@ class TrainingRecipe(BaseModel):
         mine = self.model_dump()
         added = {name: field.default for name, field in type(self).model_fields.items() if not field.is_required()}
         saved = {**added, **saved}  # a checkpoint from before a setting was added
-        free = {*BUDGET, *PACE}
+        free = {*BUDGET, *PACE, *MEANS}
         names = [name for name in {**mine, **saved} if name not in free and mine.get(name) != saved.get(name)]
         return [f"{name}: {saved.get(name)!r} -> {mine.get(name)!r}" for name in names]
 

@@ -14,11 +14,14 @@ from typing import Any, Protocol
 
 from pantry.core.errors import ConflictError, NotFoundError, TrainingError
 from pantry.core.units import format_duration
+from pantry.workshop.training.board import FOLDER as BOARD
+from pantry.workshop.training.board import Board
 from pantry.workshop.training.checkpoint import load_checkpoint
 from pantry.workshop.training.hub_card import with_licence
 from pantry.workshop.training.loop import HeldOut, Progress, Trainer
 from pantry.workshop.training.metrics import Metrics
 from pantry.workshop.training.package import Package, check_free, write_package
+from pantry.workshop.training.parallel import Group, joined
 from pantry.workshop.training.plan import check_fits, make_plan
 from pantry.workshop.training.prepare import Prepared, prepare
 from pantry.workshop.training.provenance import EnergyMeter, describe
@@ -38,6 +41,16 @@ class Watcher(Protocol):
 
     def step(self, progress: Progress, done: float) -> None:
         """A step was made; `done` is the share of the budget used up."""
+
+
+class Silence:
+    """A watcher that says nothing: that of the processes beside the main one."""
+
+    def stage(self, name: str, text: str) -> None:
+        pass
+
+    def step(self, progress: Progress, done: float) -> None:
+        pass
 
 
 @dataclass(frozen=True)
@@ -74,8 +87,10 @@ def train(
     resume: bool = False,
     fresh: bool = False,
     offline: bool = False,
-) -> Trained:
+) -> Trained | None:
     """Train and write the flatpack folder. Ctrl-C saves a checkpoint and then raises KeyboardInterrupt.
+
+    Of several processes (`torchrun`) the main one speaks, writes and answers; the others answer None.
 
     Raises ConflictError when an unfinished training is there and neither `resume` nor `fresh` is given, when the
     recipe differs from the checkpoint's, or when the result's place is taken; NotFoundError for `resume` without a
@@ -83,34 +98,51 @@ def train(
     """
     check_free(places.out)
     checkpoint = places.room / CHECKPOINT
-    saved = _saved(checkpoint, resume=resume, fresh=fresh)
-    data = prepare(recipe, places.room, offline=offline, renew=fresh)
-    recipe = with_licence(recipe, data.dataset)
-    watcher.stage("data", _data_text(data))
-    budget = _budget(recipe, saved)
-    plan = make_plan(recipe.settings, data, device, measure=False)
-    check_fits(plan, recipe.settings, data.vocab, device)
-    trainer = Trainer(recipe.settings, data, device, budget)
-    if saved:
-        trainer.resume(checkpoint)
-        watcher.stage("resumed", f"at step {trainer.progress.step:,}")
-    else:
-        for name in (CHECKPOINT, BEST):
-            (places.room / name).unlink(missing_ok=True)
-    meter = EnergyMeter()
-    _learn(trainer, places.room, watcher)
-    held_out = trainer.evaluate()
+    with joined(device) as group:
+        watcher = watcher if group.main else Silence()
+        saved = _saved(checkpoint, resume=resume, fresh=fresh)
+        data = _prepare_once(recipe, places.room, group, offline=offline, fresh=fresh)
+        recipe = with_licence(recipe, data.dataset)
+        watcher.stage("data", _data_text(data))
+        check_fits(make_plan(recipe.settings, data, device, measure=False), recipe.settings, data.vocab, device)
+        trainer = Trainer(recipe.settings, data, device, _budget(recipe, saved), group)
+        if saved:
+            trainer.resume(checkpoint)
+            watcher.stage("resumed", f"at step {trainer.progress.step:,}")
+        elif group.main:
+            for name in (CHECKPOINT, BEST):
+                (places.room / name).unlink(missing_ok=True)
+        meter = EnergyMeter()
+        _learn(trainer, places.room, watcher)
+        held_out = trainer.evaluate()
+        trainer.gather()
+        group.wait()
+        return _finish(recipe, trainer, held_out, meter, places, watcher) if group.main else None
+
+
+def _prepare_once(recipe: RecipeFolder, room: Path, group: Group, *, offline: bool, fresh: bool) -> Prepared:
+    """The data, prepared by the main process; the others read what it made."""
+    if group.main:
+        data = prepare(recipe, room, offline=offline, renew=fresh)
+    group.wait()
+    return data if group.main else prepare(recipe, room, offline=True)
+
+
+def _finish(
+    recipe: RecipeFolder, trainer: Trainer, held_out: HeldOut, meter: EnergyMeter, places: Places, watcher: Watcher
+) -> Trained:
+    """Say how it went, and write everything."""
     progress = trainer.progress
     watcher.stage(
         "training",
         f"{progress.step:,} steps, {progress.tokens:,} tokens in {format_duration(progress.seconds)}; held-out loss "
         f"{held_out.loss:.3f}, {held_out.bits_per_byte:.3f} bits per byte",
     )
-    samples = write_samples(trainer.model, data, recipe.settings.seed)
+    samples = write_samples(trainer.model, trainer.data, recipe.settings.seed)
     facts = describe(recipe, trainer, held_out, samples, meter.joules())
     package = write_package(recipe, trainer, facts, places.room / METRICS, places.out)
     watcher.stage("flatpack", str(package.folder))
-    return Trained(package, progress, held_out, trainer.shape.parameters, data.chat)
+    return Trained(package, progress, held_out, trainer.shape.parameters, trainer.data.chat)
 
 
 def _saved(checkpoint: Path, *, resume: bool, fresh: bool) -> dict[str, Any] | None:
@@ -153,10 +185,9 @@ def _data_text(data: Prepared) -> str:
 
 def _learn(trainer: Trainer, room: Path, watcher: Watcher) -> None:
     """Steps until the budget is used up, patience ends, or a signal comes."""
-    recipe, checkpoint = trainer.recipe, room / CHECKPOINT
-    metrics = Metrics(room / METRICS, after_step=trainer.progress.step)
+    recipe, checkpoint, group = trainer.recipe, room / CHECKPOINT, trainer.group
     saved_at, saved_step = time.monotonic(), trainer.progress.step
-    with _stop_signals() as stop:
+    with _noted(trainer, room) as metrics, _stop_signals() as stop:
         while trainer.done < 1 and not _patience_is_over(trainer):
             try:
                 loss = trainer.step()
@@ -169,17 +200,33 @@ def _learn(trainer: Trainer, room: Path, watcher: Watcher) -> None:
             watcher.step(progress, trainer.done)
             if progress.step % recipe.evaluate_every == 0:
                 _evaluate(trainer, room, metrics)
-            if stop.is_set() or time.monotonic() - saved_at > 60 * recipe.save_minutes:
+            due = time.monotonic() - saved_at > 60 * recipe.save_minutes
+            stopped, due = group.any(stop.is_set(), group.main and due)
+            if stopped or due:
                 trainer.save(checkpoint)
                 saved_at, saved_step = time.monotonic(), progress.step
-            if stop.is_set():
+            if stopped:
                 watcher.stage("stopped", f"saved at step {progress.step:,}; go on with --resume")
                 raise KeyboardInterrupt
-    if trainer.progress.step % recipe.evaluate_every:
-        _evaluate(trainer, room, metrics)
+        if trainer.progress.step % recipe.evaluate_every:
+            _evaluate(trainer, room, metrics)
     trainer.save(checkpoint)
+    group.wait()
     if recipe.patience and (room / BEST).is_file():
         trainer.restore(load_checkpoint(room / BEST))
+
+
+@contextmanager
+def _noted(trainer: Trainer, room: Path) -> Iterator[Metrics]:
+    """Where the losses are noted: in files of the main process."""
+    progress, board = trainer.progress, None
+    if trainer.group.main and trainer.recipe.tensorboard:
+        board = Board(room / BOARD, after_tokens=progress.tokens)
+    try:
+        yield Metrics(room / METRICS if trainer.group.main else None, after_step=progress.step, board=board)
+    finally:
+        if board:
+            board.close()
 
 
 def _evaluate(trainer: Trainer, room: Path, metrics: Metrics) -> None:

@@ -13,9 +13,8 @@ from pantry.workshop.training.documents import Turn
 from pantry.workshop.training.hub_card import licence_of
 from pantry.workshop.training.hub_dataset import PIN, PinnedDataset, pin_dataset, read_dataset
 from pantry.workshop.training.prepare import prepare
-from pantry.workshop.training.run import Places, train
 from tests.workshop.training.conftest import MakeRecipe
-from tests.workshop.training.test_run import Seen
+from tests.workshop.training.test_run import run
 
 pytest.importorskip("datasets")
 pa = pytest.importorskip("pyarrow")
@@ -81,7 +80,7 @@ def test_conversations_are_read_too(with_dataset: MakeRecipe, tmp_path: Path) ->
 
 def test_licence_card_and_revision_travel_with_the_model(with_dataset: MakeRecipe) -> None:
     recipe = with_dataset(tokens=128)
-    trained = train(recipe, Places.beside(recipe.folder), Seen())
+    trained = run(recipe)
     facts = json.loads((trained.package.folder / "training/provenance.json").read_text())
     pinned = pin_dataset(recipe, recipe.folder)
     assert pinned is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,23 @@ def test_too_large_a_batch_says_what_to_do(make_trainer, monkeypatch: pytest.Mon
     monkeypatch.setattr(trainer.model, "forward", lambda ids: torch.empty(1 << 60))
     with pytest.raises(MemoryBudgetError, match="memory is used up"):
         trainer.step()
+
+
+def test_compiling_without_a_compiler_is_refused(make_trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(UsageError, match=r"needs a C\+\+ compiler"):
+        make_trainer(compile="on")
+    make_trainer(compile="auto").step()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
+def test_a_compiled_network_learns_the_same(make_trainer) -> None:
+    plain, compiled = make_trainer(compile="off", layers=1), make_trainer(compile="on", layers=1)
+    assert [compiled.step() for _ in range(3)] == pytest.approx([plain.step() for _ in range(3)], rel=1e-4)
+    assert compiled.evaluate().loss == pytest.approx(plain.evaluate().loss, rel=1e-4)
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:

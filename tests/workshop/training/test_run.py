@@ -23,6 +23,7 @@ from pantry.core.errors import (
     BadFileError,
     ConflictError,
     MemoryBudgetError,
+    MissingExtraError,
     NotFoundError,
     StorageError,
     TrainingError,
@@ -61,7 +62,9 @@ class Seen:
 
 
 def run(recipe: RecipeFolder, watcher: Seen | None = None, **options: bool) -> Trained:
-    return train(recipe, Places.beside(recipe.folder), watcher or Seen(), **options)
+    trained = train(recipe, Places.beside(recipe.folder), watcher or Seen(), **options)
+    assert trained is not None
+    return trained
 
 
 @pytest.fixture(autouse=True)
@@ -288,6 +291,35 @@ def test_metrics_beyond_the_checkpoint_are_taken_back(tmp_path: Path) -> None:
         file.write('{"step": 4, "to')
     Metrics(tmp_path / "m.jsonl", after_step=2)
     assert [note["step"] for note in read_metrics(tmp_path / "m.jsonl")] == [1, 2]
+
+
+def test_tensorboard_shows_the_losses_and_takes_back_what_a_resume_repeats(make_folder: MakeRecipe) -> None:
+    pytest.importorskip("tensorboard")
+    recipe = make_folder(tensorboard=True, evaluate_every=5)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, Seen(stop_at=12))
+    run(recipe, resume=True)
+    place = recipe.folder.parent / "recipe-training"
+    assert shown(place / "tensorboard") == {
+        "loss/training": [1, 10, 20], "loss/held out": [5, 10, 15, 20], "bits per byte": [5, 10, 15, 20],
+    }  # fmt: skip
+
+
+def shown(folder: Path) -> dict[str, list[int]]:
+    """Steps of each curve in the event files."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {name: [event.step // 128 for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
+
+
+def test_tensorboard_that_is_not_there_is_told_before_the_training(
+    make_folder: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pantry.workshop.training.board.find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match="tensorboard = true"):
+        run(make_folder(tensorboard=True))
 
 
 def test_a_curve_of_nothing_is_drawn(tmp_path: Path) -> None:
