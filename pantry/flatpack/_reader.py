@@ -6,6 +6,7 @@ import contextlib
 import fnmatch
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -43,8 +44,11 @@ class Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
         with storage_errors(f"Reading {path}"):
-            self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            # Not blocking, since a pipe without a writer would wait for ever; files do not mind.
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
             try:
+                if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+                    raise BadFileError(f"{path} is not a plain file; expected a flatpack.")
                 self._open()
             except BaseException:
                 self.close()

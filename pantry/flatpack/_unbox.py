@@ -24,10 +24,13 @@ def staged_folder(target: Path) -> Iterator[Path]:
 
     Raises ConflictError when `target` exists and is not an empty folder, and StorageError.
     """
-    target = target.absolute()
     with storage_errors(f"Unboxing to {target}"):
+        if target.exists() and target.samefile(Path.cwd()):
+            # The finished folder takes the place of its target; who stands in it would be left in a removed one.
+            raise ConflictError("The target is the folder you are in.", hint="Name a new one, like: ./unboxed")
         if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
             raise ConflictError(f"{target} is not an empty folder.", hint="Name a folder that does not exist yet.")
+        target = Path(os.path.realpath(target))
         target.parent.mkdir(parents=True, exist_ok=True)
         stage = target.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
         stage.mkdir()

@@ -71,8 +71,8 @@ def empty_folders(folder: Path) -> list[str]:
 
 
 def open_plain(folder: Path, path: str) -> int:
-    """A descriptor to read a file of the folder; never follows a link put there meanwhile."""
-    return os.open(f"{folder}/{path}", os.O_RDONLY | os.O_NOFOLLOW | getattr(os, "O_CLOEXEC", 0))
+    """A descriptor to read a file of the folder; never follows a link or waits for a pipe put there meanwhile."""
+    return os.open(f"{folder}/{path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
 
 
 def digest_of(folder: Path, path: str) -> Digest:
@@ -92,7 +92,10 @@ def entries_of(folder: Path, found: list[Found], progress: Progress | None = Non
 
 
 def check_folder(folder: Path, entries: tuple[Entry, ...], ignored: frozenset[str], progress: Progress | None) -> None:
-    """Compare a folder with the signed list. Raises VerificationError that names what is missing, added or changed."""
+    """Compare a folder with the signed list. Raises VerificationError that names what is missing, added or changed.
+
+    Whether a file may be run counts where the list tells it, which it does where it tells sizes.
+    """
     found = list_files(folder, skip=ignored)
     wanted = {entry.path: entry for entry in entries}
     paths = {item.path for item in found}
@@ -101,10 +104,16 @@ def check_folder(folder: Path, entries: tuple[Entry, ...], ignored: frozenset[st
     if missing := sorted(wanted.keys() - paths):
         raise VerificationError(f"Signed, but not there: {_some(missing)}.")
     for entry in entries_of(folder, found, progress):
-        if entry.digest != wanted[entry.path].digest:
+        signed = wanted[entry.path]
+        if signed.size is not None and entry.executable != signed.executable:
+            is_now, was = ("a program", "a plain file") if entry.executable else ("a plain file", "a program")
             raise VerificationError(
-                f"{entry.path!r} was changed: it has {entry.digest.short}…, "
-                f"signed was {wanted[entry.path].digest.short}…."
+                f"{entry.path!r} is {is_now} here; signed was {was}.",
+                hint=f"If the bytes are right: chmod {'-x' if entry.executable else '+x'}",
+            )
+        if entry.digest != signed.digest:
+            raise VerificationError(
+                f"{entry.path!r} was changed: it has {entry.digest.short}…, signed was {signed.digest.short}…."
             )
 
 

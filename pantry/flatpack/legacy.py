@@ -30,7 +30,6 @@ from pantry.flatpack.folder import list_files, open_plain
 from pantry.flatpack.keys import MAX_RSA_BITS, HashSize, PrivateKey, PublicKey, hash_of
 from pantry.flatpack.names import check_path
 from pantry.flatpack.statement import Entry
-from pantry.flatpack.trust import Trust
 
 SEPARATOR = b"---SIGNATURE_SEPARATOR---"
 _LEVEL = 3
@@ -96,6 +95,8 @@ def compress(source: Path, out: Path) -> None:
         entries = tuple(Entry(f"{top}/{item.path}", Digest(""), item.size, item.executable) for item in found)
         chunks = _tar_of(source, top, entries)
         write_legacy_data(chunks, _tar.stream_size(entries), out)
+    elif not source.is_file():
+        raise UsageError(f"{source} is a device, pipe or socket; expected a file or folder.")
     else:
         with storage_errors(f"Reading {source}"), source.open("rb") as file:
             write_legacy_data(iter(lambda: file.read(_STEP), b""), source.stat().st_size, out)
@@ -289,9 +290,3 @@ class _RawReader:
         end = len(self._left) if size < 0 else size
         data, self._left = self._left[:end], self._left[end:]
         return data
-
-
-def trusted_keys(trust: Trust) -> list[PublicKey]:
-    """The keys that may sign legacy files: those trusted for every name, since such a file tells none that counts."""
-    rules = [rule for rule in trust.rules if rule.pattern == "*" and rule.problem(trust.today) is None]
-    return [trust.keys[key] for rule in rules for key in rule.keys]

@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -22,6 +22,7 @@ from pantry.flatpack._tail import write_tail
 from pantry.flatpack.bundle import MAX_BUNDLE, Bundle, Signature, load_bundle
 from pantry.flatpack.folder import check_folder
 from pantry.flatpack.keys import HashSize, PrivateKey, PublicKey
+from pantry.flatpack.manifest import MANIFEST_LIMIT, MANIFEST_NAME, parse_manifest, read_table
 from pantry.flatpack.meter import Progress
 from pantry.flatpack.names import BUNDLE_NAME, GIT_NAMES
 from pantry.flatpack.statement import Statement, load_statement
@@ -203,16 +204,35 @@ def _trusted(key: PublicKey, name: str, trust: Trust) -> tuple[str | None, str]:
 
 
 def _verify_folder(folder: Path, trust: Trust, progress: Progress | None) -> Verdict:
-    file = folder / BUNDLE_NAME
+    file, title = folder / BUNDLE_NAME, folder.resolve().name or str(folder.resolve())
     if not file.is_file():
-        return Verdict(trust.mode != "enforce", "unsigned", f"{folder.name} has no {BUNDLE_NAME}.", folder.name)
+        return Verdict(trust.mode != "enforce", "unsigned", f"The folder {title} has no {BUNDLE_NAME}.", title)
     with storage_errors(f"Reading {file}"):
         if file.stat().st_size > MAX_BUNDLE:
             raise BadFileError(f"{file} is larger than {MAX_BUNDLE} bytes.")
         bundle = load_bundle(file.read_bytes())
-    statement = load_statement(bundle.payload)
+    statement = _named_by_manifest(load_statement(bundle.payload), folder)
     verdict = judge_bundle(bundle, statement, trust, statement.name)
     if verdict.state != "bad":
         ignored = GIT_NAMES.intersection(statement.ignored) | {BUNDLE_NAME}
         check_folder(folder, statement.entries, ignored, progress)
     return verdict
+
+
+def _named_by_manifest(statement: Statement, folder: Path) -> Statement:
+    """The statement under the name of the manifest, which is what the package is called once it is used.
+
+    A statement of ours must have that name. One by another tool is for the folder's name of that time, so that whose
+    name it is follows from the manifest, where there is one of version 2. Raises BadFileError.
+    """
+    file = folder / MANIFEST_NAME
+    if not file.is_file():
+        return statement
+    with storage_errors(f"Reading {file}"), file.open("rb") as opened:
+        content = opened.read(MANIFEST_LIMIT + 1)
+    if not statement.frames and "flatpack" not in read_table(content, MANIFEST_NAME):
+        return statement
+    name = parse_manifest(content).name
+    if statement.frames and name != statement.name:
+        raise BadFileError(f"The statement is for {statement.name!r}, the manifest for {name!r}.")
+    return replace(statement, name=name)

@@ -16,17 +16,14 @@ from pantry.flatpack.containerfile import to_containerfile
 from pantry.flatpack.keyring import Ask, read_public_file, signing_keys
 from pantry.flatpack.keys import HashSize, PrivateKey, hash_size
 from pantry.flatpack.legacy import (
-    LegacyFile,
-    LegacyVerdict,
     compress,
     is_legacy,
     open_legacy,
     sign_legacy,
-    trusted_keys,
     unbox_legacy,
-    verify_legacy,
     write_legacy_data,
 )
+from pantry.flatpack.legacy_trust import judge_legacy
 from pantry.flatpack.manifest import CARD_NAME, MANIFEST_NAME, Manifest, read_table
 from pantry.flatpack.meter import Progress
 from pantry.flatpack.outputs import check_output, is_compressed, is_flatpack, is_legacy_flatpack
@@ -168,26 +165,12 @@ def verify_flatpack(paths: Paths, path: Path, key: Path | None = None, progress:
     """The verdict on a flatpack or an unboxed folder, by the rules of trust or by one public key alone."""
     trust = _trust(paths, key)
     if path.is_file() and is_legacy(path):
-        return _judge_legacy(open_legacy(path), trust)[0]
+        return judge_legacy(open_legacy(path), trust, key.name if key else None)[0]
     return verify(path, trust, progress)
 
 
 def _trust(paths: Paths, key: Path | None) -> Trust:
     return Trust.only(*read_public_file(key), name=key.stem) if key else load_trust(paths)
-
-
-def _judge_legacy(found: LegacyFile, trust: Trust) -> tuple[Verdict, LegacyVerdict | None]:
-    name = found.path.name
-    signed = verify_legacy(found, trusted_keys(trust))
-    if signed is None:
-        sentence = (
-            f"{name} (legacy format) has no signature by a key trusted for every name: "
-            "another key made it, or something was changed after signing."
-        )
-        return Verdict(False, "bad", sentence, name), None
-    owner = trust.owner(signed.key.id) or signed.key.id
-    sentence = f"{name} (legacy format) is signed by {owner} (RSA-PSS, SHA-{signed.bits}), trusted for '*'."
-    return Verdict(True, "trusted", sentence, name, owner), signed
 
 
 def inspect_flatpack(path: Path) -> Inspection:
@@ -225,37 +208,39 @@ def unbox_flatpack(
     """Unbox into a new folder (else `<name>` here), the signature first.
 
     Raises VerificationError when the signature is bad, or is missing or not trusted where the mode asks for it;
-    `allow_unsigned` lets the last two pass, never a bad one.
+    `allow_unsigned` lets the last two pass, never a bad one. With `key` that key must have signed it, whatever else
+    is asked for.
     """
     _must_exist(path)
     target = folder or Path(path.stem)
     trust = _trust(paths, key)
     if is_legacy(path):
-        return _unbox_legacy(path, target, trust, only, allow_unsigned)
+        if only:
+            raise UsageError("A legacy flatpack has no list of files, so --only cannot pick from it.")
+        found = open_legacy(path)
+        verdict, signed = judge_legacy(found, trust, key.name if key else None)
+        _require(verdict, key, allow_unsigned)
+        return Unboxed(target, tuple(unbox_legacy(found, target, signed)), verdict)
     with Reader(path) as reader:
         verdict = judge(reader, trust)
-        if verdict.state == "bad" or not (verdict.ok or allow_unsigned):
-            raise VerificationError(verdict.sentence, hint=_way_out(verdict))
+        _require(verdict, key, allow_unsigned)
         written = reader.unbox(target, list(only) or None, verdict if verdict.ok else None, progress)
     return Unboxed(target, tuple(entry.path for entry in written), verdict)
 
 
-def _unbox_legacy(path: Path, target: Path, trust: Trust, only: Sequence[str], allow_unsigned: bool) -> Unboxed:
-    if only:
-        raise UsageError("A legacy flatpack has no list of files, so --only cannot pick from it.")
-    found = open_legacy(path)
-    verdict, signed = _judge_legacy(found, trust)
-    if signed is None and not allow_unsigned:
-        raise VerificationError(verdict.sentence, hint="Trust its key with `pantry key trust KEY.pem`, or give --key.")
-    return Unboxed(target, tuple(unbox_legacy(found, target, signed)), verdict)
-
-
-def _way_out(verdict: Verdict) -> str | None:
+def _require(verdict: Verdict, key: Path | None, allow_unsigned: bool) -> None:
+    """Raises VerificationError, with the way out, unless the verdict lets the flatpack be unboxed."""
+    if key and verdict.state != "trusted":
+        raise VerificationError(verdict.sentence, hint=f"With --key only what {key.name} signed is unboxed.")
     if verdict.state == "bad":
-        return "Fetch it again from its publisher."
+        raise VerificationError(verdict.sentence, hint="Fetch it again from its publisher.")
+    if verdict.ok or allow_unsigned:
+        return
     if verdict.state == "unsigned":
-        return "Ask its publisher for a signed one, or take it as it is with --allow-unsigned."
-    return "Trust the key with `pantry key trust KEY.pem`, give --key, or take it as it is with --allow-unsigned."
+        hint = "Ask its publisher for a signed one, or take it as it is with --allow-unsigned."
+    else:
+        hint = "Trust the key with `pantry key trust KEY.pem`, give --key, or take it as it is with --allow-unsigned."
+    raise VerificationError(verdict.sentence, hint=hint)
 
 
 def write_containerfile(folder: Path) -> list[Path]:
@@ -303,9 +288,17 @@ def compress_and_sign(source: Path, compressed: Path, signed: Path, key: Path, b
 
 def verify_signed(signed: Path, key: Path) -> Verdict:
     """What the other script of 2023 did, for all three hashes: whether this key signed the legacy file."""
-    return _judge_legacy(open_legacy(signed), Trust.only(*read_public_file(key), name=key.stem))[0]
+    return judge_legacy(open_legacy(signed), Trust.only(*read_public_file(key), name=key.stem), key.name)[0]
 
 
 def _must_exist(path: Path) -> None:
-    if not path.is_file():
+    """Raises NotFoundError or UsageError unless a file, as flatpacks are, is there."""
+    if path.is_dir():
+        raise UsageError(
+            f"{path} is a folder; expected a flatpack, which is a file.",
+            hint=f"To check an unboxed folder: pantry verify {path}. To make a flatpack of it: pantry pack {path}.",
+        )
+    if not path.exists():
         raise NotFoundError(f"There is no file {path}.")
+    if not path.is_file():
+        raise UsageError(f"{path} is a device, pipe or socket; expected a flatpack, which is a plain file.")

@@ -148,7 +148,7 @@ def test_the_scripts_of_2023(tmp_path: Path, how: str) -> None:
     content = (tmp_path / "signed_file.fpk").read_bytes()
     assert content.startswith((tmp_path / "compressed_file.fpk").read_bytes() + SEPARATOR)
     (tmp_path / "signed_file.fpk").write_bytes(b"x" + content)
-    failed(script("verify_signed", *check, cwd=tmp_path), 9, "no signature by a key")
+    failed(script("verify_signed", *check, cwd=tmp_path), 9, "is not what public_key.pem signed")
     failed(script("verify_signed", "-s", "none", "-p", "public_key.pem", cwd=tmp_path), 3, "There is no file")
 
 

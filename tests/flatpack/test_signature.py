@@ -2,17 +2,21 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pantry.core.errors import NotFoundError, UsageError, VerificationError
 from pantry.flatpack.archive import Reader, pack
-from pantry.flatpack.bundle import load_bundle
+from pantry.flatpack.bundle import dump_bundle, load_bundle
+from pantry.flatpack.folder import entries_of, list_files
 from pantry.flatpack.keys import PrivateKey, new_key
-from pantry.flatpack.signature import sign, verify
+from pantry.flatpack.signature import sign, sign_payload, verify
+from pantry.flatpack.statement import Entry, Frame, Statement, dump_statement
 from pantry.flatpack.trust import Rule, Trust
 
 
@@ -62,7 +66,7 @@ class TestTheStandardCommand:
         )
         assert done.returncode == 0, done.stderr
         verdict = verify(source, Trust.only(key.public, name="Ada"))
-        assert (verdict.ok, verdict.signer, verdict.name) == (True, "Ada", "tiny")
+        assert (verdict.ok, verdict.signer, verdict.name) == (True, "Ada", "ada/tiny")
 
     def test_what_it_signs_is_refused_here_once_changed(self, source: Path, tmp_path: Path) -> None:
         key = new_key("p256")
@@ -219,3 +223,57 @@ class TestSigning:
         folder = unboxed(signed, tmp_path / "out")
         with Reader(signed) as reader:
             assert load_bundle((folder / "model.sig").read_bytes()) == reader.bundle
+
+
+class TestNamesAndModesOfFolders:
+    def test_the_manifest_has_the_name_that_was_signed(self, source: Path, trust: Trust, ec_key: PrivateKey) -> None:
+        found = entries(source)
+        payload = dump_statement(Statement("mallory/toy", found, (Frame(1, 1, found[0].digest),)))
+        (source / "model.sig").write_bytes(dump_bundle(sign_payload(payload, [ec_key])))
+        verdict = verify(source, trust)
+        assert (verdict.ok, verdict.state) == (False, "bad")
+        assert "'mallory/toy'" in verdict.sentence
+        assert "'ada/tiny'" in verdict.sentence
+
+    def test_another_tool_s_statement_is_judged_by_the_name_in_the_manifest(
+        self, source: Path, ec_key: PrivateKey
+    ) -> None:
+        table = json.loads(dump_statement(Statement("mallory", entries(source))))
+        del table["predicate"]["archive"]
+        payload = json.dumps(table).encode()
+        (source / "model.sig").write_bytes(dump_bundle(sign_payload(payload, [ec_key])))
+        rule = Rule(name="Mallory", pattern="mallory*", keys=(ec_key.public.id,))
+        verdict = verify(source, Trust("enforce", (rule,), {ec_key.public.id: ec_key.public}))
+        assert (verdict.ok, verdict.state, verdict.name) == (False, "untrusted", "ada/tiny")
+
+    @pytest.mark.parametrize(("name", "mode"), [("README.md", 0o755), ("run.sh", 0o644)])
+    def test_what_may_be_run_is_what_was_signed(
+        self, signed: Path, trust: Trust, tmp_path: Path, name: str, mode: int
+    ) -> None:
+        folder = unboxed(signed, tmp_path / "out")
+        assert verify(folder, trust).ok
+        (folder / name).chmod(mode)
+        verdict = verify(folder, trust)
+        assert (verdict.ok, verdict.state) == (False, "bad")
+        assert f"'{name}' is a p" in verdict.sentence
+        assert "chmod" in verdict.sentence
+
+    def test_the_folder_one_is_in_has_a_name(self, source: Path, trust: Trust, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(source)
+        verdict = verify(Path(), trust)
+        assert (verdict.name, verdict.sentence) == ("tiny", "The folder tiny has no model.sig.")
+
+
+def entries(folder: Path) -> tuple[Entry, ...]:
+    found = list_files(folder)
+    found.sort(key=lambda item: item.path != "flatpack.toml")
+    return tuple(entries_of(folder, found))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_what_is_no_plain_file_is_refused_without_waiting(
+    tmp_path: Path, trust: Trust, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "x.fpk")
+    verdict = verify(tmp_path / "x.fpk", trust)
+    assert (verdict.state, "not a plain file" in verdict.sentence) == ("bad", True)

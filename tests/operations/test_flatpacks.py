@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+import datetime
+import os
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from pantry.core.errors import BadFileError, ConflictError, NotFoundError, UsageError, VerificationError
 from pantry.core.paths import Paths
+from pantry.flatpack.keys import PrivateKey, new_key
+from pantry.flatpack.legacy import compress
 from pantry.flatpack.manifest import read_manifest
+from pantry.flatpack.trust import Mode, TrustFile, read_trust_file, write_trust_file
 from pantry.operations import flatpacks
 from pantry.operations.datasets import export_card, import_card, new_card
-from pantry.operations.keys import key_rows, new_identity
+from pantry.operations.keys import export, key_rows, new_identity
 
 
 def silent(key: str) -> bytes | None:
@@ -188,6 +194,34 @@ def test_a_level_out_of_range(filled: Path) -> None:
         flatpacks.pack_flatpack(filled, level=23)
 
 
+def test_a_folder_given_for_a_flatpack_is_named_as_such(filled: Path, paths: Paths, tmp_path: Path) -> None:
+    for work in (flatpacks.inspect_flatpack, lambda path: flatpacks.unbox_flatpack(paths, path)):
+        with pytest.raises(UsageError, match="is a folder") as error:
+            work(filled)
+        assert "pantry verify" in (error.value.hint or "")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="pipe"):
+        flatpacks.inspect_flatpack(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="expected a file or folder"):
+        compress(tmp_path / "pipe", tmp_path / "out")
+
+
+def test_nobody_is_left_in_a_removed_folder(
+    filled: Path, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = flatpacks.pack_flatpack(filled).path
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    before = here.stat().st_ino
+    for target in (Path(), here, Path("../here")):
+        with pytest.raises(ConflictError, match="the folder you are in"):
+            flatpacks.unbox_flatpack(paths, path, target, allow_unsigned=True)
+    assert here.stat().st_ino == before
+    flatpacks.unbox_flatpack(paths, path, Path("new"), allow_unsigned=True)
+    assert (here / "new" / "flatpack.toml").is_file()
+
+
 class TestLegacy:
     def test_sign_in_legacy_format_and_back(self, filled: Path, paths: Paths, identity: str, tmp_path: Path) -> None:
         path = flatpacks.pack_flatpack(filled).path
@@ -204,7 +238,7 @@ class TestLegacy:
         self, filled: Path, paths: Paths, tmp_path: Path, home: Path
     ) -> None:
         from pantry.core.paths import find_paths
-        from pantry.operations.keys import export, trust
+        from pantry.operations.keys import trust
 
         new_identity(paths, "old", "rsa4096", None)
         path, out = flatpacks.pack_flatpack(filled).path, tmp_path / "legacy.fpk"
@@ -249,6 +283,69 @@ class TestLegacy:
             "out/hello_world/venv.sh",
         ]
         subprocess.run(["sh", "-n", made[1]], check=True)
+
+    @pytest.mark.parametrize(("mode", "ok"), [("enforce", False), ("warn", True), ("off", True)])
+    def test_the_mode_counts_for_files_of_2023_too(
+        self,
+        filled: Path,
+        paths: Paths,
+        identity: str,
+        tmp_path: Path,
+        mode: Literal["enforce", "warn", "off"],
+        ok: bool,
+    ) -> None:
+        fpk = flatpacks.pack_flatpack(filled).path
+        path = flatpacks.sign_flatpack(paths, fpk, identity, silent, out=tmp_path / "l.fpk", form="legacy")
+        write_trust_file(paths, TrustFile(mode=mode))
+        verdict = flatpacks.verify_flatpack(paths, path)
+        assert (verdict.ok, verdict.state) == (ok, "untrusted")
+        assert "by a key that is known here" in verdict.sentence
+        if ok:
+            assert flatpacks.unbox_flatpack(paths, path, tmp_path / "out").files
+        else:
+            with pytest.raises(VerificationError):
+                flatpacks.unbox_flatpack(paths, path, tmp_path / "out")
+
+    def test_with_a_key_nothing_but_its_signature_does(
+        self, filled: Path, paths: Paths, identity: str, tmp_path: Path
+    ) -> None:
+        fpk = flatpacks.pack_flatpack(filled).path
+        path = flatpacks.sign_flatpack(paths, fpk, identity, silent, out=tmp_path / "l.fpk", form="legacy")
+        mine, other, ec = tmp_path / "mine.pem", tmp_path / "other.pem", tmp_path / "ec.pem"
+        mine.write_text(export(paths, identity))
+        other.write_bytes(PrivateKey(generate_private_key(65537, 2048)).public.pem)
+        ec.write_bytes(new_key("p256").public.pem)
+        assert flatpacks.verify_flatpack(paths, path, mine).ok
+        content = bytearray(path.read_bytes())
+        content[100] ^= 1
+        flipped = tmp_path / "flipped.fpk"
+        flipped.write_bytes(content)
+        write_trust_file(paths, TrustFile(mode="off"))
+        for file, key, words in (
+            (flipped, mine, "is not what mine.pem signed: something was changed after signing"),
+            (path, other, "is not signed by other.pem: the signature has 4096 bits, the key 2048"),
+            (path, ec, "ec.pem holds none"),
+        ):
+            verdict = flatpacks.verify_flatpack(paths, file, key)
+            assert (verdict.ok, verdict.state) == (False, "bad")
+            assert words in verdict.sentence
+            with pytest.raises(VerificationError, match="With --key only what"):
+                flatpacks.unbox_flatpack(paths, file, tmp_path / "out", allow_unsigned=True, key=key)
+        assert not (tmp_path / "out").exists()
+        with pytest.raises(VerificationError, match="With --key only what"):
+            flatpacks.unbox_flatpack(paths, fpk, tmp_path / "out", allow_unsigned=True, key=mine)
+
+    def test_the_reason_why_a_known_key_does_not_do(self, filled: Path, paths: Paths, tmp_path: Path) -> None:
+        new_identity(paths, "old", "rsa4096", None)
+        fpk = flatpacks.pack_flatpack(filled).path
+        path = flatpacks.sign_flatpack(paths, fpk, "old", silent, out=tmp_path / "l.fpk", form="legacy")
+        (rule,) = read_trust_file(paths).trust
+        for changed, words in (
+            ({"pattern": "old/*"}, "is signed by old (RSA-PSS, SHA-256), but that key is trusted for 'old/*' only"),
+            ({"not_after": datetime.date(2020, 1, 1)}, "its trust ended on 2020-01-01"),
+        ):
+            write_trust_file(paths, TrustFile(trust=(rule.model_copy(update=changed),)))
+            assert words in flatpacks.verify_flatpack(paths, path).sentence
 
     def test_version_2_has_no_container(self, filled: Path) -> None:
         with pytest.raises(UsageError, match="version 2"):
