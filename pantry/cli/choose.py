@@ -66,7 +66,7 @@ def fit(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Say what fits this machine: memory, context, layers on a graphics card, expected speed."""
-    from pantry.catalogue.lookup import Catalogue
+    from pantry.cli._catalogue import open_catalogue
     from pantry.cli._output import note, print_json, print_table
     from pantry.core.paths import find_paths
     from pantry.core.units import format_bytes, parse_bytes
@@ -74,7 +74,7 @@ def fit(
     from pantry.operations.machine import machine_facts
 
     paths = find_paths()
-    catalogue = Catalogue.open(paths)
+    catalogue = open_catalogue(paths)
     machine = machine_facts(paths, vram=parse_bytes(vram) if vram else None)
     if refs:
         fits = operations.fit_named(paths, catalogue, refs, machine, cache_type=cache, parallel=parallel)

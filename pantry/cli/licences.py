@@ -17,11 +17,11 @@ def register(app: typer.Typer) -> None:
 
 def list_licences(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
     """List the licences the catalogue knows."""
-    from pantry.catalogue.lookup import Catalogue
+    from pantry.cli._catalogue import open_catalogue
     from pantry.cli._output import print_json, print_table
     from pantry.core.paths import find_paths
 
-    licences = sorted(Catalogue.open(find_paths()).licences.values(), key=lambda licence: licence.id)
+    licences = sorted(open_catalogue(find_paths()).licences.values(), key=lambda licence: licence.id)
     if as_json:
         print_json([licence.model_dump(mode="json", exclude_none=True, by_alias=True) for licence in licences])
         return
@@ -42,12 +42,12 @@ def show(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Show what a licence allows, and under which conditions."""
-    from pantry.catalogue.lookup import Catalogue
     from pantry.catalogue.rights import NOT_LEGAL_ADVICE, USES, Circumstances, judge_licence
+    from pantry.cli._catalogue import open_catalogue
     from pantry.cli._output import print_facts, print_json
     from pantry.core.paths import find_paths
 
-    catalogue = Catalogue.open(find_paths())
+    catalogue = open_catalogue(find_paths())
     found = catalogue.licence(licence)
     if as_json:
         print_json(found.model_dump(mode="json", exclude_none=True, by_alias=True))
@@ -88,8 +88,8 @@ def check(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Ask whether a model or a licence allows a use. Exits with 5 when a use is not allowed or not known."""
-    from pantry.catalogue.lookup import Catalogue
     from pantry.catalogue.rights import NOT_LEGAL_ADVICE, parse_circumstances, parse_uses
+    from pantry.cli._catalogue import open_catalogue
     from pantry.cli._output import print_json
     from pantry.core.errors import PolicyRefusedError
     from pantry.core.paths import find_paths
@@ -97,7 +97,7 @@ def check(
 
     asked = parse_circumstances(users, revenue, region, strict_data=strict_data)
     paths = find_paths()
-    answers = rights_of(paths, Catalogue.open(paths), ref, parse_uses(use), asked)
+    answers = rights_of(paths, open_catalogue(paths), ref, parse_uses(use), asked)
     if as_json:
         print_json([answer.to_json() for answer in answers])
     else:

@@ -56,7 +56,7 @@ def show(
     """Show what is known of a model: facts, rights, where to get it, whether it fits here."""
     import contextlib
 
-    from pantry.catalogue.lookup import Catalogue
+    from pantry.cli._catalogue import open_catalogue
     from pantry.cli._output import print_json
     from pantry.cli.catalogue import print_description
     from pantry.core.errors import NotFoundError
@@ -66,7 +66,7 @@ def show(
     from pantry.operations.machine import machine_facts
 
     paths = find_paths()
-    catalogue = Catalogue.open(paths)
+    catalogue = open_catalogue(paths)
     found, description = describe_any(paths, catalogue, model)
     fit = None
     if found is None or found.format == "gguf":

@@ -17,14 +17,14 @@ def register(app: typer.Typer) -> None:
 
 def show(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
     """Show every rule and its value."""
-    from pantry.catalogue.lookup import Catalogue
+    from pantry.cli._catalogue import open_catalogue
     from pantry.cli._output import note, print_json, print_table
     from pantry.core.paths import find_paths
     from pantry.operations.policy import FILE, load_policy
     from pantry.policy import Policy
 
     paths = find_paths()
-    policy = load_policy(paths, Catalogue.open(paths))
+    policy = load_policy(paths, open_catalogue(paths))
     if as_json:
         print_json(policy.model_dump(mode="json"))
         return
@@ -45,7 +45,7 @@ def _shown(value: object) -> str:
 
 def set_rules(rules: list[str] = typer.Argument(help="rule=value; an empty value takes the rule back.")) -> None:
     """Change rules, like: pantry policy set mode=enforce required_use=commercial minimum_evidence.coding=2"""
-    from pantry.catalogue.lookup import Catalogue
+    from pantry.cli._catalogue import open_catalogue
     from pantry.core.errors import UsageError
     from pantry.core.paths import find_paths
     from pantry.operations import policy as operations
@@ -57,7 +57,7 @@ def set_rules(rules: list[str] = typer.Argument(help="rule=value; an empty value
             raise UsageError(f"{rule!r} is not a rule with a value.", hint="Write it like mode=enforce.")
         changes[name] = value
     paths = find_paths()
-    operations.set_rules(paths, Catalogue.open(paths), changes)
+    operations.set_rules(paths, open_catalogue(paths), changes)
     typer.echo(f"Written to {paths.config / operations.FILE}.")
 
 
@@ -67,14 +67,14 @@ def explain(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Say whether the policy lets a model pass, and why."""
-    from pantry.catalogue.lookup import Catalogue
+    from pantry.cli._catalogue import open_catalogue
     from pantry.cli._output import print_json
     from pantry.core.paths import find_paths
     from pantry.operations import policy as operations
     from pantry.policy import parse_action
 
     paths = find_paths()
-    decision = operations.explain(paths, Catalogue.open(paths), model, parse_action(action) if action else None)
+    decision = operations.explain(paths, open_catalogue(paths), model, parse_action(action) if action else None)
     if as_json:
         print_json(decision.to_json())
         return
