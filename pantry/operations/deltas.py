@@ -276,7 +276,8 @@ def open_model(paths: Paths, reference: str) -> Source:
         raise NotFoundError(f"{reference!r} is no file or folder, and no model is installed.")
     with Store.open(paths) as store:
         model = store.get(name)
-        return Source.open(store.verified_file(model), title=f"{model.name.name}.{model.format}")
+        called = f"{model.name.name}.{model.format}"
+        return Source.gather(called, [(called, store.verified_file(model), model.digest)], is_file=True)
 
 
 def _licence(text: str | None) -> str | None:

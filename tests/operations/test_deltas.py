@@ -26,6 +26,7 @@ from pantry.operations.deltas import (
     flatten_deltas,
     inspect_delta,
     make_delta,
+    open_model,
     stricter_licence,
 )
 from pantry.operations.keys import trust
@@ -141,6 +142,18 @@ def test_an_installed_model_is_a_base(tmp_path: Path, paths: Paths) -> None:
     assert made.report.manifest.delta.bases[0].files[0].path == "plain.gguf"
     apply_deltas(paths, "plain", [tmp_path / "tuned.fpk"], tmp_path / "out.gguf")
     assert (tmp_path / "out.gguf").read_bytes() == (tmp_path / "tuned.gguf").read_bytes()
+
+
+def test_an_installed_model_is_not_hashed_again(tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store has just checked it; half the reading of a large base is saved."""
+    tensors = base_tensors()
+    del tensors["layer.steps"]
+    (tmp_path / "base.gguf").write_bytes(gguf(tensors))
+    with Store.open(paths) as store:
+        digest = add_model(store, tmp_path / "base.gguf", ModelName("plain")).digest
+    monkeypatch.setattr("pantry.workshop.delta.sources._hash_range", None)
+    with open_model(paths, "plain") as source:
+        assert source.files[0].digest == digest
 
 
 def test_a_base_that_does_not_exist_is_named(tmp_path: Path, paths: Paths, models: list[Path]) -> None:
