@@ -51,7 +51,9 @@ class Policy(BaseModel):
     accepted_families: tuple[str, ...] = Field((), description="If given, only these families of models.")
     refused_families: tuple[str, ...] = Field((), description="Never these families of models.")
     signature: Literal["when-present", "warn", "require"] = Field(
-        "when-present", description="when-present: a signature must be right if there is one."
+        "when-present",
+        description="when-present: a signature must be right if there is one; warn: say when it is missing; "
+        "require: refuse what no trusted key signed.",
     )
     minimum_evidence: dict[str, Score] = Field(
         default_factory=dict, description="Capability scores measured here that a model must reach, like coding = 2."
@@ -311,8 +313,9 @@ def _format(subject: Subject, action: Action) -> list[Finding]:
     level = subject.format.level
     states: dict[str, State] = {"note": "ok", "warning": "warn", "unknown": "unknown", "refused": "refuse"}
     texts = [str(each) for each in subject.format.findings if each.level == level and level != "note"]
-    what = "; ".join(texts[:3]) if texts else "nothing harmful is in its files"
-    return [Finding("format", states[level], f"{subject.format.format}: {what}")]
+    if not texts:
+        return [Finding("format", states[level], "nothing harmful was found in its files")]
+    return [Finding("format", states[level], f"in its files ({subject.format.format}): {'; '.join(texts[:3])}")]
 
 
 def _switches(policy: Policy, subject: Subject, action: Action) -> list[Finding]:

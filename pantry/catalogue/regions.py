@@ -13,6 +13,12 @@ from pydantic import AfterValidator
 from pantry.core.errors import UsageError, nearest
 
 EU = "EU"
+EU_MEMBERS = frozenset(
+    [
+        *("AT", "BE", "BG", "HR", "CY", "CZ", "DK", "EE", "FI", "FR", "DE", "GR", "HU", "IE"),
+        *("IT", "LV", "LT", "LU", "MT", "NL", "PL", "PT", "RO", "SK", "SI", "ES", "SE"),
+    ]
+)  # as of 2026
 _OTHERWISE = {"UK": "GB", "EL": "GR"}
 """Codes that the EU and others write for a country, and the one of ISO 3166."""
 _TABLE = """

@@ -11,12 +11,12 @@ legal advice.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from pantry.catalogue.expressions import AllOf, Expression, Term, parse_expression
+from pantry.catalogue.regions import EU, EU_MEMBERS, parse_region
 from pantry.catalogue.schema import Condition, Dataset, Licence, ModelEntry, Use, Verdict
 from pantry.core.errors import BadFileError, UsageError, did_you_mean
 
@@ -30,12 +30,6 @@ _WORDS: dict[Verdict, str] = {
     "unknown": "unknown",
     "refused": "not allowed",
 }
-EU_MEMBERS = frozenset(
-    [
-        *("AT", "BE", "BG", "HR", "CY", "CZ", "DK", "EE", "FI", "FR", "DE", "GR", "HU", "IE"),
-        *("IT", "LV", "LT", "LU", "MT", "NL", "PL", "PT", "RO", "SK", "SI", "ES", "SE"),
-    ]
-)  # as of 2026
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,7 @@ class Circumstances:
         if self.region is None:
             return None
         mine = self.region.upper()
-        return mine == region.upper() or (region.upper() == "EU" and mine in EU_MEMBERS)
+        return mine == region.upper() or (region.upper() == EU and mine in EU_MEMBERS)
 
 
 @dataclass(frozen=True)
@@ -81,10 +75,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class LinkFinding:
-    """A finding and the link it belongs to."""
+    """A finding and the link it belongs to. One that is not `counted` is a caution and decides nothing."""
 
     link: Link
     finding: Finding
+    counted: bool = True
+
+    @property
+    def words(self) -> str:
+        """The verdict on this link, as people read it."""
+        return _WORDS[self.finding.verdict].removesuffix(" if") + ("" if self.counted else ", a caution")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Answer:
     @property
     def reason(self) -> str:
         """The finding that decided, in one sentence."""
-        deciding = next((each for each in self.chain if each.finding.verdict == self.verdict), None)
+        deciding = next((each for each in self._deciding), None)
         if deciding is None:
             return "Nothing is known about its licence."
         return f"{_role_words(deciding.link)}: {deciding.finding.text}"
@@ -113,10 +113,11 @@ class Answer:
     @property
     def sources(self) -> tuple[str, ...]:
         """The sources of the findings that share the verdict."""
-        found = [
-            source for each in self.chain if each.finding.verdict == self.verdict for source in each.finding.sources
-        ]
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys(source for each in self._deciding for source in each.finding.sources))
+
+    @property
+    def _deciding(self) -> list[LinkFinding]:
+        return [each for each in self.chain if each.counted and each.finding.verdict == self.verdict]
 
     def to_json(self) -> dict[str, Any]:
         """The answer for programs."""
@@ -133,6 +134,7 @@ class Answer:
                     "name": each.link.name,
                     "licence": each.link.licence,
                     "verdict": each.finding.verdict,
+                    "counted": each.counted,
                     "text": each.finding.text,
                     "conditions": list(each.finding.conditions),
                     "url": each.finding.url,
@@ -166,12 +168,10 @@ def parse_circumstances(
     for name, figure in (("users", users), ("revenue", revenue)):
         if figure is not None and not 0 <= figure < 10**15:
             raise UsageError(f"{name} must be a count from 0 up, got {figure:g}.")
-    if region is not None and not re.fullmatch(r"[A-Za-z]{2}", region.strip()):
-        raise UsageError(f"{region[:40]!r} is no region.", hint="Give EU, or a two-letter country code like US.")
     return Circumstances(
         int(users) if users is not None else None,
         int(revenue) if revenue is not None else None,
-        region.strip().upper() if region else None,
+        parse_region(region) if region is not None else None,
         strict_data,
     )
 
@@ -229,14 +229,15 @@ def judge_chain(
                     f"The data set {link.name} was made with outputs under {link.licence}; its terms may bind."
                 )
             continue
-        if link.role == "data" and finding.verdict == "unknown" and not circumstances.strict_data:
+        counted = link.role != "data" or finding.verdict != "unknown" or circumstances.strict_data
+        if not counted:
             cautions.append(f"The licence of the training data {link.name} is not known.")
-            finding = Finding("allowed", "not known; counted as a caution", sources=finding.sources)
-        findings.append(LinkFinding(link, finding))
-    if not findings:
-        return Answer(use, "unknown", (), (), tuple(cautions))
-    verdict = max((each.finding.verdict for each in findings), key=lambda one: _STRICTNESS[one])
-    conditions = dict.fromkeys(text for each in findings for text in each.finding.conditions)
+        findings.append(LinkFinding(link, finding, counted))
+    deciding = [each.finding for each in findings if each.counted]
+    if not deciding:
+        return Answer(use, "unknown", (), tuple(findings), tuple(cautions))
+    verdict = max((each.verdict for each in deciding), key=lambda one: _STRICTNESS[one])
+    conditions = dict.fromkeys(text for each in deciding for text in each.conditions)
     return Answer(use, verdict, tuple(conditions) if verdict == "conditional" else (), tuple(findings), tuple(cautions))
 
 

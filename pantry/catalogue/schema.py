@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from pantry.catalogue.regions import Region
+
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._+-]{0,127}$")]
 Date = Annotated[str, StringConstraints(pattern=r"^\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?$")]
 """A date as exactly as it is known: year, year and month, or the day."""
@@ -201,7 +203,7 @@ class Condition(_Frozen):
     text: Text
     limit: Count | None = None
     measure: Text | None = None
-    regions: tuple[Text, ...] = ()
+    regions: tuple[Region, ...] = ()
     multimodal_only: bool = False
     beyond: Verdict = "refused"
 

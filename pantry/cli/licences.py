@@ -107,9 +107,7 @@ def check(
                 typer.echo(f"  - {condition}")
             typer.echo(f"  {answer.reason}")
             for each in answer.chain:
-                typer.echo(
-                    f"  {each.link.role:8} {each.link.name}: {each.link.licence or 'unknown'} ({each.finding.verdict})"
-                )
+                typer.echo(f"  {each.link.role:8} {each.link.name}: {each.link.licence or 'unknown'} ({each.words})")
             for caution in answer.cautions:
                 typer.echo(f"  Caution: {caution}")
             typer.echo(f"  Sources: {', '.join(answer.sources) or 'none'}")
