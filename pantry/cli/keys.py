@@ -81,17 +81,22 @@ def trust(
     name: str | None = typer.Option(None, help="Whose key it is; the file's name when left out."),
     not_before: datetime.datetime | None = typer.Option(None, formats=["%Y-%m-%d"], help="Trusted from this day on."),
     not_after: datetime.datetime | None = typer.Option(None, formats=["%Y-%m-%d"], help="Trusted up to this day."),
+    keep: bool = typer.Option(False, "--keep", help="Keep what the key is trusted for already."),
 ) -> None:
-    """Trust a key to sign flatpacks."""
+    """Trust a key to sign flatpacks of these names, and of no others unless you say --keep."""
+    from pantry.cli._output import note
     from pantry.core.paths import find_paths
     from pantry.operations.keys import trust as trust_file
 
     days = [day.date() if day else None for day in (not_before, not_after)]
-    rule = trust_file(find_paths(), file, pattern, name, *days)
+    rule, replaced = trust_file(find_paths(), file, pattern, name, *days, keep=keep)
     typer.echo(f"Trusted {rule.name} ({', '.join(key[:12] for key in rule.keys)}) for {rule.pattern}.")
+    if replaced:
+        before = ", ".join(dict.fromkeys(old.pattern for old in replaced))
+        note(f"That takes the place of: {before}. To have both: --keep")
 
 
-def untrust(key: str = typer.Argument(help="Id of the key (its start is enough), or a name.")) -> None:
+def untrust(key: str = typer.Argument(help="Id of the key (its first 6 digits or more), or a name.")) -> None:
     """Trust a key no longer."""
     from pantry.core.paths import find_paths
     from pantry.operations.keys import untrust as untrust_key

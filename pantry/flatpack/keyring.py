@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -21,6 +21,8 @@ from pantry.flatpack.trust import Rule, read_trust_file, trusted_folder, write_t
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _KEY_LIMIT = 1 << 20
+SHORTEST_ID = 6
+"""Digits at the start of an id that name a key which is to be removed."""
 
 Ask = Callable[[str], bytes | None]
 """Asks for the passphrase of the key it is told; None when there is nobody to ask."""
@@ -124,37 +126,51 @@ def trust_key(
     name: str | None = None,
     not_before: datetime.date | None = None,
     not_after: datetime.date | None = None,
-) -> Rule:
-    """Let the keys sign flatpacks whose name matches the pattern, on these days. The same rule twice is one rule."""
+    *,
+    keep: bool = False,
+) -> tuple[Rule, tuple[Rule, ...]]:
+    """Let the keys sign flatpacks whose name matches the pattern, on these days, and no others unless `keep`.
+
+    Returns the rule, and the ones it took the place of. Raises UsageError for days in the wrong order or an empty
+    pattern.
+    """
     ids = tuple(key.id for key in keys)
+    if not pattern:
+        raise UsageError("The pattern of names is empty.", hint="Write it like 'ada/*'; '*' is every name.")
+    if not_before and not_after and not_after < not_before:
+        raise UsageError(f"The last day, {not_after}, is before the first, {not_before}.")
     rule = Rule(name=name, pattern=pattern, keys=ids, not_before=not_before, not_after=not_after)
-    _add_rule(paths, keys, rule)
-    return rule
+    return rule, _add_rule(paths, keys, rule, keep=keep)
 
 
-def _add_rule(paths: Paths, keys: tuple[PublicKey, ...], rule: Rule) -> None:
+def _add_rule(paths: Paths, keys: tuple[PublicKey, ...], rule: Rule, *, keep: bool = False) -> tuple[Rule, ...]:
     content = read_trust_file(paths)
     make_private(paths.config)
     make_private(keys_folder(paths))
     for key in keys:
         write_atomically(trusted_folder(paths) / f"{key.id}.pem", key.pem)
-    if rule not in content.trust:
-        write_trust_file(paths, content.model_copy(update={"trust": (*content.trust, rule)}))
+    gone = tuple(old for old in content.trust if old != rule and not keep and set(old.keys) & set(rule.keys))
+    rules = content.trust if keep else _without(content.trust, rule.keys)
+    if rule not in rules:
+        write_trust_file(paths, content.model_copy(update={"trust": (*rules, rule)}))
+    return gone
+
+
+def _without(rules: tuple[Rule, ...], keys: Collection[str]) -> tuple[Rule, ...]:
+    """The rules without these keys; a rule that names no other goes."""
+    left = ((rule, tuple(key for key in rule.keys if key not in keys)) for rule in rules)
+    return tuple(rule.model_copy(update={"keys": others}) for rule, others in left if others)
 
 
 def untrust_key(paths: Paths, id_or_name: str) -> list[str]:
-    """Take a key (the start of its id is enough), or every key of a name, out of all rules; returns the ids.
+    """Take a key (the start of its id is enough), or the keys of a name, out of all rules; returns the ids.
 
-    Raises NotFoundError, and UsageError when the start of an id fits several keys.
+    Raises NotFoundError, and UsageError when the start of an id fits several keys, is too short, or when several
+    holders have that name.
     """
     content = read_trust_file(paths)
     gone = _matching(content.trust, id_or_name)
-    rules = []
-    for rule in content.trust:
-        left = tuple(key for key in rule.keys if key not in gone)
-        if left:
-            rules.append(rule.model_copy(update={"keys": left}))
-    write_trust_file(paths, content.model_copy(update={"trust": tuple(rules)}))
+    write_trust_file(paths, content.model_copy(update={"trust": _without(content.trust, gone)}))
     for key in gone:
         (trusted_folder(paths) / f"{key}.pem").unlink(missing_ok=True)
     return gone
@@ -162,17 +178,34 @@ def untrust_key(paths: Paths, id_or_name: str) -> list[str]:
 
 def _matching(rules: tuple[Rule, ...], id_or_name: str) -> list[str]:
     known = list(dict.fromkeys(key for rule in rules for key in rule.keys))
-    named = list(dict.fromkeys(key for rule in rules if rule.name == id_or_name for key in rule.keys))
-    found = named or [key for key in known if key.startswith(id_or_name.lower())]
+    if named := [rule for rule in rules if id_or_name and rule.name == id_or_name]:
+        return _keys_of_one(named)
+    found = [key for key in known if id_or_name and key.startswith(id_or_name.lower())]
     if not found:
         names = {rule.name for rule in rules if rule.name}
         raise NotFoundError(
             f"No trusted key is called {id_or_name!r}.",
             hint=did_you_mean(id_or_name, [*names, *known], "`pantry key list` shows them."),
         )
-    if not named and len(found) > 1:
+    if len(found) > 1:
         raise UsageError(f"{id_or_name!r} begins {len(found)} key ids.", hint="Give more of the id.")
+    if len(id_or_name) < SHORTEST_ID:
+        raise UsageError(
+            f"{id_or_name!r} is too short for the id of a key.", hint=f"Give at least {SHORTEST_ID} digits of it."
+        )
     return found
+
+
+def _keys_of_one(rules: list[Rule]) -> list[str]:
+    """The keys that these rules of one name are about, which were trusted together. Raises UsageError if they were not.
+
+    An identity has several keys in one rule; two files that happened to be called alike are two holders.
+    """
+    largest = max((rule.keys for rule in rules), key=len)
+    if any(not set(rule.keys) <= set(largest) for rule in rules):
+        ids = ", ".join(dict.fromkeys(key[:12] for rule in rules for key in rule.keys))
+        raise UsageError(f"Several keys are called {rules[0].name!r}.", hint=f"Give the id of the one you mean: {ids}.")
+    return list(largest)
 
 
 def find_public(paths: Paths, id_or_name: str) -> list[PublicKey]:

@@ -272,8 +272,28 @@ def _explain_one(fault: dict[str, Any], model: type[BaseModel]) -> str:
         return f"there is no key {name!r}; {hint}"
     if fault["type"] == "missing":
         return f"{name!r} is missing."
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    return f"{name}: {message}." if name else f"{message}."
+    message = _expected(fault)
+    end = "" if message.endswith("?") else "."
+    return f"{name}: {message}{end}" if name else f"{message}{end}"
+
+
+def _expected(fault: dict[str, Any]) -> str:
+    """What was expected and what came, in words of ours where the validator's are those of a programmer."""
+    given = repr(fault["input"])[:100]
+    match fault["type"]:
+        case "value_error":
+            return str(fault["msg"]).removeprefix("Value error, ")
+        case "literal_error":
+            known = str(fault["ctx"]["expected"])
+            near = nearest(str(fault["input"]), re.findall(r"'([^']+)'", known))
+            return f"{given} is not known; expected {known}" + (f"; did you mean {near!r}?" if near else "")
+        case "string_pattern_mismatch":
+            return f"{given} is not of the form {fault['ctx']['pattern']}"
+        case "string_too_short" | "too_short":
+            return "it is empty; something must be there"
+        case kind if kind.startswith("date"):
+            return f"{given} is no date; write it like 2026-01-31"
+    return f"{given}: {str(fault['msg'])[:1].lower()}{str(fault['msg'])[1:]}"
 
 
 def _fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import datetime
 import fnmatch
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
 
 from pantry.core.errors import BadFileError
 from pantry.core.files import storage_errors, write_atomically
@@ -31,7 +32,15 @@ from pantry.flatpack.keys import PublicKey, load_public_key
 from pantry.flatpack.manifest import explain, read_table
 
 Mode = Literal["off", "warn", "enforce"]
-KeyId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _key_id(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise ValueError(f"{text[:100]!r} is no key id; expected 64 hex digits, as `pantry key list --json` shows them")
+    return text
+
+
+KeyId = Annotated[str, AfterValidator(_key_id)]
 
 
 class Rule(BaseModel):
@@ -40,10 +49,16 @@ class Rule(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str | None = None
-    pattern: str = "*"
+    pattern: Annotated[str, StringConstraints(min_length=1)] = "*"
     keys: tuple[KeyId, ...]
     not_before: datetime.date | None = None
     not_after: datetime.date | None = None
+
+    @model_validator(mode="after")
+    def _days_are_in_order(self) -> Rule:
+        if self.not_before and self.not_after and self.not_after < self.not_before:
+            raise ValueError(f"not_after ({self.not_after}) is before not_before ({self.not_before})")
+        return self
 
     def matches(self, name: str) -> bool:
         """Whether the rule is about flatpacks of that name."""

@@ -58,10 +58,15 @@ def trust(
     name: str | None = None,
     not_before: datetime.date | None = None,
     not_after: datetime.date | None = None,
-) -> Rule:
-    """Trust the public keys in a PEM file for names that match the pattern; returns the rule."""
+    *,
+    keep: bool = False,
+) -> tuple[Rule, tuple[Rule, ...]]:
+    """Trust the public keys in a PEM file for names that match the pattern, instead of what they were trusted for.
+
+    With `keep` that holds as well. Returns the rule and those it replaced.
+    """
     keys = tuple(read_public_file(file))
-    return trust_key(paths, keys, pattern, name or file.stem, not_before, not_after)
+    return trust_key(paths, keys, pattern, name or file.stem, not_before, not_after, keep=keep)
 
 
 def untrust(paths: Paths, id_or_name: str) -> list[str]:

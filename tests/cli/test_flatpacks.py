@@ -101,8 +101,12 @@ def test_another_machine_trusts_by_key(tmp_path: Path, monkeypatch: pytest.Monke
     failed(pantry("verify", "d.fpk", cwd=tmp_path), 9, "its trust ended on 2020-01-01")
     ok(pantry("key", "trust", "ada.pem", "--for", "d", cwd=tmp_path))
     ok(pantry("verify", "d.fpk", cwd=tmp_path))
+    narrowed = pantry("key", "trust", "ada.pem", "--for", "ada/*", cwd=tmp_path)
+    assert "takes the place of: d." in narrowed.stderr
+    failed(pantry("verify", "d.fpk", cwd=tmp_path), 9, "trusted for 'ada/*' only, not for 'd'")
+    ok(pantry("key", "trust", "ada.pem", "--for", "d", "--keep", cwd=tmp_path))
     listed = json.loads(ok(pantry("key", "list", "--json", cwd=tmp_path)))
-    assert [rule["pattern"] for rule in listed[0]["trusted"]] == ["ada/*", "d", "d"]
+    assert [rule["pattern"] for rule in listed[0]["trusted"]] == ["ada/*", "d"]
     ok(pantry("key", "untrust", "ada", cwd=tmp_path))
     failed(pantry("verify", "d.fpk", cwd=tmp_path), 9, "not known here")
     ok(pantry("unbox", "d.fpk", "out", "--allow-unsigned", "--only", "README.md", cwd=tmp_path))

@@ -155,9 +155,51 @@ class TestKeyring:
             keyring.untrust_key(paths, "Bob")
 
     def test_the_start_of_an_id_must_be_one_keys(self, paths: Paths) -> None:
-        keyring.trust_key(paths, tuple(new_key("p256").public for _ in range(20)))
+        keys = tuple(new_key("p256").public for _ in range(20))
+        keyring.trust_key(paths, keys)
+        first = next(start for start in "0123456789abcdef" if sum(key.id.startswith(start) for key in keys) > 1)
         with pytest.raises(UsageError, match="begins"):
-            keyring.untrust_key(paths, "")
+            keyring.untrust_key(paths, first)
+
+    @pytest.mark.parametrize("length", [0, 1, 5])
+    def test_next_to_nothing_removes_no_key(self, paths: Paths, ec_key: PrivateKey, length: int) -> None:
+        keyring.trust_key(paths, (ec_key.public,), "*", "Ada")
+        with pytest.raises((UsageError, NotFoundError)):
+            keyring.untrust_key(paths, ec_key.public.id[:length])
+        assert len(load_trust(paths).rules) == 1
+
+    def test_two_holders_of_one_name_are_told_apart_by_id(
+        self, paths: Paths, ec_key: PrivateKey, rsa_key: PrivateKey
+    ) -> None:
+        keyring.trust_key(paths, (ec_key.public,), "a/*", "key")
+        keyring.trust_key(paths, (rsa_key.public,), "b/*", "key")
+        with pytest.raises(UsageError, match="Several keys are called 'key'") as error:
+            keyring.untrust_key(paths, "key")
+        assert ec_key.public.id[:12] in (error.value.hint or "")
+        assert keyring.untrust_key(paths, ec_key.public.id[:12]) == [ec_key.public.id]
+        assert keyring.untrust_key(paths, "key") == [rsa_key.public.id]
+
+    def test_the_keys_of_one_identity_go_together(self, paths: Paths) -> None:
+        identity = keyring.make_identity(paths, "me", ("p256", "p384"), None)
+        assert keyring.untrust_key(paths, "me") == [key.id for key in identity.keys]
+
+    def test_trust_for_fewer_names_narrows(self, paths: Paths, ec_key: PrivateKey) -> None:
+        identity = keyring.make_identity(paths, "me", ("p256", "p384"), None)
+        _, replaced = keyring.trust_key(paths, identity.keys[:1], "me/*", "me")
+        assert [rule.pattern for rule in replaced] == ["*"]
+        first, second = (key.id for key in identity.keys)
+        rules = load_trust(paths).rules
+        assert [(rule.pattern, rule.keys) for rule in rules] == [("*", (second,)), ("me/*", (first,))]
+        keyring.trust_key(paths, identity.keys[:1], "you/*", "me", keep=True)
+        assert [rule.pattern for rule in load_trust(paths).rules_for(first)] == ["me/*", "you/*"]
+
+    def test_days_in_the_wrong_order_and_no_pattern(self, paths: Paths, ec_key: PrivateKey) -> None:
+        days = (datetime.date(2027, 1, 1), datetime.date(2026, 1, 1))
+        with pytest.raises(UsageError, match="is before the first"):
+            keyring.trust_key(paths, (ec_key.public,), "*", None, *days)
+        with pytest.raises(UsageError, match="pattern of names is empty"):
+            keyring.trust_key(paths, (ec_key.public,), "")
+        assert load_trust(paths).rules == ()
 
 
 class TestTrustFile:
@@ -169,10 +211,12 @@ class TestTrustFile:
         ("content", "words"),
         [
             ("mod = 'off'", "there is no key 'mod'; did you mean 'mode'?"),
-            ("mode = 'of'", "mode: Input should be 'off'"),
-            ("[[trust]]\nkeys = ['xyz']", "trust.0.keys.0"),
+            ("mode = 'of'", "mode: 'of' is not known; expected 'off', 'warn' or 'enforce'; did you mean 'off'?"),
+            ("[[trust]]\nkeys = ['xyz']", "trust.0.keys.0: 'xyz' is no key id; expected 64 hex digits"),
             ("[[trust]]\npatern = 'x'\nkeys = []", "did you mean 'pattern'?"),
-            ("[[trust]]\nkeys = []\nnot_before = 'soon'", "trust.0.not_before"),
+            ("[[trust]]\nkeys = []\nnot_before = 'soon'", "trust.0.not_before: 'soon' is no date"),
+            ("[[trust]]\nkeys = []\npattern = ''", "trust.0.pattern: it is empty"),
+            ("[[trust]]\nkeys = []\nnot_before = 2026-02-01\nnot_after = 2026-01-01", "is before not_before"),
             ("mode = ", "not valid TOML"),
         ],
     )

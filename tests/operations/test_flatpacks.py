@@ -291,7 +291,7 @@ class TestLegacy:
         paths: Paths,
         identity: str,
         tmp_path: Path,
-        mode: Literal["enforce", "warn", "off"],
+        mode: Mode,
         ok: bool,
     ) -> None:
         fpk = flatpacks.pack_flatpack(filled).path
