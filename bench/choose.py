@@ -24,10 +24,10 @@ from pantry.core.errors import ModelNotFoundError
 from pantry.core.paths import find_paths
 from pantry.core.refs import Digest, ModelName
 from pantry.operations import fit, machine
-from pantry.operations.catalogue import search
 from pantry.operations.choose import Selector
 from pantry.operations.evidence import Evidence
 from pantry.operations.models import add_model
+from pantry.operations.search import search
 from pantry.operations.speeds import Speed
 from pantry.policy import Policy
 from pantry.selection import Measurement, Request, parse_needs

@@ -95,6 +95,15 @@ class Catalogue:
         """Every name by which a model can be asked for, lower case."""
         return [row[0] for row in self._db.execute("SELECT name FROM alias WHERE kind = 'model'")]
 
+    def model_ids_like(self, text: str, limit: int = 500) -> tuple[str, ...]:
+        """Ids of models one of whose names has `text` in it, whatever stands between its letters and digits."""
+        wanted = "".join(char for char in text.lower() if char.isalnum())
+        bare = "name"
+        for sign in "-._ /:":
+            bare = f"replace({bare}, '{sign}', '')"
+        sql = f"SELECT DISTINCT id FROM alias WHERE kind = 'model' AND instr({bare}, ?) > 0 LIMIT ?"  # noqa: S608
+        return tuple(row[0] for row in self._db.execute(sql, (wanted, limit))) if wanted else ()
+
     def model(self, name: str) -> ModelEntry:
         """The model called `name`. Raises NotFoundError with the nearest name."""
         found = self.find_model(name)

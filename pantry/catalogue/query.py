@@ -27,6 +27,7 @@ class Query:
     chains: frozenset[int] | None = None
     without_families: frozenset[str] = frozenset()
     without_tags: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
     alignments: frozenset[str] | None = None
     local: bool = False
     remote: bool = False
@@ -93,6 +94,8 @@ def clauses(query: Query, tag_bits: dict[str, int]) -> list[Clause]:
         found.append(Clause("licence", _among("chain", sorted(query.chains)), tuple(sorted(query.chains))))
     for modality in query.modalities:
         found.append(Clause(f"reads:{modality}", "instr(inputs, ?) > 0", (modality,)))
+    if query.ids:
+        found.append(Clause("name", _among("id", query.ids), query.ids))
     if query.local:
         found.append(Clause("local", "remote = 0"))
     if query.remote:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from pantry.catalogue.schema import ModelEntry
+    from pantry.catalogue.schema import ModelEntry, Use
     from pantry.operations.catalogue import Description
     from pantry.repository.entry import Entry as RepositoryEntry
 
@@ -27,7 +27,9 @@ def register(app: typer.Typer) -> None:
 
 def search(
     words: list[str] = typer.Argument(None, help='What you look for, like "small coding model".'),
-    licence_use: str = typer.Option("", "--licence-use", help="Uses that must be allowed, like commercial."),
+    licence_use: str | None = typer.Option(
+        None, "--licence-use", "--use", help="Uses that must be allowed, like commercial."
+    ),
     max_ram: str = typer.Option("", "--max-ram", help="Memory it may take, like 6GB."),
     tag: list[str] = typer.Option([], "--tag", help="Tags it must have, like 2025_MED."),
     kind: str | None = typer.Option(None, "--kind", help="In repositories: model, recipe, delta, adapter or dataset."),
@@ -37,14 +39,13 @@ def search(
 ) -> None:
     """Search the configured repositories and the catalogue."""
     from pantry.catalogue.lookup import Catalogue
-    from pantry.catalogue.rights import parse_uses
     from pantry.cli._output import print_json, print_table
     from pantry.core.paths import find_paths
     from pantry.core.units import format_bytes, parse_bytes
-    from pantry.operations import catalogue as operations
+    from pantry.operations import search as operations
     from pantry.operations.repositories import search_entries
 
-    paths, uses = find_paths(), parse_uses(licence_use)
+    paths, uses = find_paths(), () if licence_use is None else _uses(licence_use)
     most = parse_bytes(max_ram) if max_ram else None
     offered = search_entries(paths, words or [], kind=kind, tags=tag, uses=uses, max_memory=most, limit=limit)
     found = []
@@ -78,7 +79,25 @@ def search(
         typer.echo()
     columns = ["NAME", "PARAMETERS", "MEMORY", "CONTEXT", "LICENCE", "TAGS"]
     if found or not offered:
-        print_table(columns, [_row(model) for model in found], "Nothing matches. Try fewer words.")
+        print_table(columns, [_row(model) for model in found], _nothing(words or [], uses, most))
+
+
+def _uses(text: str) -> tuple[Use, ...]:
+    """The uses in an option. Raises UsageError when it names none."""
+    from pantry.catalogue.rights import USES, parse_uses
+    from pantry.core.errors import UsageError
+
+    uses = parse_uses(text)
+    if not uses:
+        raise UsageError("--licence-use names no use.", hint=f"Known: {', '.join(USES)}.")
+    return uses
+
+
+def _nothing(words: list[str], uses: tuple[Use, ...], most: int | None) -> str:
+    """What to try when a search finds nothing."""
+    options = [name for name, given in (("--licence-use", uses), ("--max-ram", most)) if given]
+    limits = f" Without {' and '.join(options)} there may be more." if options else ""
+    return f"Nothing matches. Try {'fewer' if len(' '.join(words).split()) > 1 else 'other'} words.{limits}"
 
 
 def _offer(entry: RepositoryEntry) -> dict[str, Any]:
@@ -94,12 +113,13 @@ def _offer(entry: RepositoryEntry) -> dict[str, Any]:
 
 def _row(model: ModelEntry) -> list[str]:
     from pantry.catalogue.memory import memory_size
-    from pantry.core.units import format_bytes
+    from pantry.core.units import format_bytes, format_count
 
     memory = None if model.remote else memory_size(model)
-    size = f"{model.parameters / 1e9:.3g} B" if model.parameters else "-"
+    size = format_count(model.parameters) if model.parameters else "-"
+    context = format_count(model.context) if model.context else "-"
     return [
-        model.id, size, format_bytes(memory) if memory else "-", str(model.context or "-"), model.licence or "unknown",
+        model.id, size, format_bytes(memory) if memory else "-", context, model.licence or "unknown",
         " ".join(model.tags),
     ]  # fmt: skip
 

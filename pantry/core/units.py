@@ -30,6 +30,16 @@ def format_bytes(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def format_count(count: float) -> str:
+    """A number of weights or tokens for people, in powers of 1000: `8.2B`, `270M`, `131k`; below 10,000 as it is."""
+    if count < 10_000:
+        return f"{count:.0f}"
+    for factor, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if count >= 0.9995 * factor:
+            return f"{count / factor:.3g}{unit}"
+    return f"{count / 1000:.0f}k"
+
+
 def format_duration(seconds: float) -> str:
     """A duration for people: `45 s`, `12 min`, `3 h 20 min`."""
     if seconds < 90:

@@ -11,29 +11,14 @@ from typing import Any
 from pantry.catalogue.files import Loaded, catalogue_files, read_file
 from pantry.catalogue.lookup import Catalogue, catalogue_sources
 from pantry.catalogue.memory import download_size, memory_size
-from pantry.catalogue.query import Order, Query
 from pantry.catalogue.rights import USES, Answer, Circumstances
 from pantry.catalogue.schema import Entry, Family, ModelEntry, Source, Use
-from pantry.catalogue.tags import parse_tag
 from pantry.core.errors import BadFileError, ModelNotFoundError, NotFoundError
 from pantry.core.paths import Paths
 from pantry.operations.identity import chain_of_installed, identity_of
 from pantry.operations.models import installed_model
 from pantry.operations.policy import installed_answers
 from pantry.store.models import InstalledModel, Store
-
-_WORDS: dict[str, str] = {
-    "coding": "CODING", "code": "CODING", "programming": "CODING", "chat": "CONVERSATIONAL",
-    "conversational": "CONVERSATIONAL", "assistant": "CONVERSATIONAL", "multilingual": "MULTILINGUAL",
-    "vision": "VISION", "images": "VISION", "audio": "AUDIO", "reasoning": "REASONING", "thinking": "REASONING",
-    "embedding": "EMBEDDING", "embeddings": "EMBEDDING", "writing": "WRITING",
-}  # fmt: skip
-"""Words of a search that ask for a tag."""
-_ORDERS = {"small": "small", "tiny": "small", "little": "small", "fast": "speed", "quick": "speed", "new": "newest",
-           "newest": "newest", "latest": "newest", "long": "context", "good": "quality", "best": "quality",
-           "large": "quality", "big": "quality"}  # fmt: skip
-"""Words of a search that ask for an order."""
-_FILLERS = frozenset({"a", "an", "the", "for", "with", "and", "of", "model", "models", "llm", "llms", "that", "can"})
 
 
 @dataclass(frozen=True)
@@ -71,46 +56,6 @@ class Change:
     change: str
     """`added`, `removed`, or `changed`."""
     fields: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
-
-
-def search(
-    catalogue: Catalogue,
-    text: str,
-    *,
-    uses: Sequence[Use] = (),
-    max_memory: int | None = None,
-    tags: Sequence[str] = (),
-    circumstances: Circumstances | None = None,
-    obtainable: bool = False,
-    limit: int = 20,
-) -> list[ModelEntry]:
-    """Models for words like "small coding model": known words become tags and orders, the others are looked up.
-
-    `uses` must be allowed, with or without conditions. Raises UsageError for an unknown tag.
-    """
-    wanted, orders, words = _understand(text)
-    known = [parse_tag(tag, catalogue.tag_bits) for tag in tags]
-    chains: frozenset[int] | None = None
-    for use in uses:
-        allowed = catalogue.chains_allowing(
-            use, circumstances or Circumstances(), frozenset({"allowed", "conditional"})
-        )
-        chains = allowed if chains is None else chains & allowed
-    query = Query(tags=(*wanted, *known), max_memory=max_memory, chains=chains, obtainable=obtainable)
-    return catalogue.search(words, query, orders, limit)
-
-
-def _understand(text: str) -> tuple[list[str], list[Order], list[str]]:
-    """The tags, orders and remaining words in a search."""
-    tags, orders, words = [], [], []
-    for word in re.findall(r"[\w.-]+", text.lower()):
-        if word in _WORDS:
-            tags.append(_WORDS[word])
-        elif word in _ORDERS:
-            orders.append(Order(_ORDERS[word]))
-        elif word not in _FILLERS:
-            words.append(word)
-    return tags, orders, words
 
 
 def describe(catalogue: Catalogue, name: str, circumstances: Circumstances | None = None) -> Description:

@@ -22,7 +22,7 @@ def test_search(capsys: pytest.CaptureFixture[str]) -> None:
     assert "code-llama-7b-instruct" in text
     found = json.loads(ask(capsys, "search", "olmo", "--json", "--tag", "2024_MED"))
     assert {model["id"] for model in found} == {"olmo-2-1124-7b-instruct", "olmo-3-7b-instruct", "olmo-3.1-32b-think"}
-    assert "Try fewer words" in ask(capsys, "search", "nosuchthing")
+    assert "Try other words" in ask(capsys, "search", "nosuchthing")
     assert "Did you mean 'commercial'" in ask(capsys, "search", "--licence-use", "comercial", code=2)
     assert "is not a size" in ask(capsys, "search", "--max-ram", "much", code=2)
 

@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 
 from pantry.catalogue.lookup import Catalogue
-from pantry.catalogue.memory import memory_size
-from pantry.core.errors import BadFileError, NotFoundError, UsageError
+from pantry.core.errors import BadFileError, NotFoundError
 from pantry.core.paths import Paths
 from pantry.operations.catalogue import (
     check_overlay,
@@ -14,7 +13,6 @@ from pantry.operations.catalogue import (
     list_entries,
     overlay_changes,
     read_catalogue,
-    search,
 )
 from pantry.operations.entries import install_entries
 
@@ -24,31 +22,6 @@ ENTRY = {"id": "m", "name": "M", "family": "x", "sources": ["background"], "chec
 
 def entries(**fields: object) -> bytes:
     return json.dumps({"catalogue": {"format": 1}, "model": [ENTRY | fields]}).encode()
-
-
-def test_search_of_the_handbook() -> None:
-    found = search(BOOK, "small coding model", uses=["commercial"], max_memory=6 * 10**9)
-    assert found
-    for model in found:
-        assert "CODING" in model.tags
-        assert model.licence == "llama-2-community"
-    sizes = [memory_size(model) or 0 for model in search(BOOK, "small gemma chat model", limit=50)]
-    assert sizes == sorted(sizes)
-
-
-def test_search_leaves_out_what_may_not_be_used() -> None:
-    assert "vicuna-13b" in [model.id for model in search(BOOK, "vicuna")]
-    assert "vicuna-13b" not in [model.id for model in search(BOOK, "vicuna", uses=["commercial"])]
-
-
-def test_search_finds_by_family_maker_and_notes() -> None:
-    assert all(model.organisation == "IBM" for model in search(BOOK, "ibm"))
-    assert "gpt-j-6b" in [model.id for model in search(BOOK, "WormGPT", limit=5)]
-
-
-def test_search_refuses_an_unknown_tag() -> None:
-    with pytest.raises(UsageError, match="CODING"):
-        search(BOOK, "", tags=["CODNG"])
 
 
 def test_description_has_facts_rights_and_the_titles_of_its_sources() -> None:
