@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, NoReturn, TypeAlias
@@ -74,6 +74,8 @@ class GGUFHeader:
     tensors: tuple[TensorInfo, ...]
     data_start: int
     file_size: int
+    key_spans: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
+    """Where in the file each metadata key begins and its value ends."""
 
     def text(self, key: str) -> str | None:
         """The string under `key`, or None when it is absent or of another type."""
@@ -146,14 +148,17 @@ class _Reader:
             self.fail(f"GGUF version {version} is not supported; versions 2 and 3 are")
         tensor_count, key_count = self.count("tensors"), self.count("metadata keys")
         metadata: dict[str, Value] = {}
+        spans: dict[str, tuple[int, int]] = {}
         for _ in range(key_count):
+            begin = self.position
             key = self.string("a metadata key", MAX_KEY)
             if key in metadata:
                 self.fail(f"the metadata key {key!r} occurs twice")
             metadata[key] = self.value(int(self.scalar("<I", f"the type of {key!r}")), key)
+            spans[key] = begin, self.position
         rows = [self.tensor_row() for _ in range(tensor_count)]
         start = self._data_start(metadata.get("general.alignment", 32), bool(rows))
-        header = GGUFHeader(int(version), metadata, tuple(rows), start, self.size)
+        header = GGUFHeader(int(version), metadata, tuple(rows), start, self.size, spans)
         self._check_tensors(header)
         return header
 

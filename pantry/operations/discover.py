@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pantry.core.errors import PantryError, UsageError
+from pantry.core.errors import BadFileError, PantryError, UsageError
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
-from pantry.operations.models import inspect_file, name_from_file
+from pantry.formats.split import part_name, parts_beside
+from pantry.operations.models import add_model, inspect_file, name_from_file
 from pantry.store.models import Store
 
 Runner = Literal["huggingface", "ollama", "lmstudio"]
@@ -56,12 +57,15 @@ def add_found(paths: Paths, found: Sequence[Found]) -> Iterator[Outcome]:
     """Check each and take it into the store; one that cannot be taken does not keep the others from it."""
     with Store.open(paths) as store:
         for each in found:
+            source = f"{each.runner}: {each.file}"
             try:
-                kind, facts = inspect_file(each.file)
-                model = store.add(
-                    each.name, each.file, format=kind, source=f"{each.runner}: {each.file}", facts=facts,
-                    link=each.unchanging,
-                )  # fmt: skip
+                if part_name(each.file.name):
+                    model = add_model(store, each.file, each.name, source=source)
+                else:
+                    kind, facts = inspect_file(each.file)
+                    model = store.add(
+                        each.name, each.file, format=kind, source=source, facts=facts, link=each.unchanging
+                    )
             except PantryError as error:
                 yield Outcome(each, "", error)
                 continue
@@ -73,6 +77,9 @@ def _hugging_face(env: dict[str, str], home: Path) -> Iterator[Found]:
     cache = Path(env.get("XDG_CACHE_HOME", str(home / ".cache"))) / "huggingface"
     hub = Path(env.get("HF_HUB_CACHE") or Path(env.get("HF_HOME", str(cache))) / "hub")
     for link in hub.glob("models--*/snapshots/*/**/*.gguf"):
+        if part_name(link.name):  # its parts are known by their names
+            yield from _found("huggingface", link.name, link, unchanging=False)
+            continue
         blob = link.resolve()
         repository = link.relative_to(hub).parts[0]
         inside = blob.is_relative_to((hub / repository / "blobs").resolve())
@@ -116,8 +123,12 @@ def _found(runner: Runner, name: str, file: Path, *, unchanging: bool) -> Iterat
         return
     try:
         parsed = name_from_file(Path(name)) if name.lower().endswith(".gguf") else ModelName.parse(name)
-        size = file.stat().st_size if file.is_file() else 0
-    except (UsageError, OSError):
+        part = part_name(name)
+        if part is not None and part.number > 1:
+            return
+        parts = parts_beside(file) if part else [file]
+        size = sum(each.stat().st_size for each in parts) if file.is_file() else 0
+    except (UsageError, BadFileError, OSError):
         return
     if size:
         yield Found(runner, parsed, file, size, unchanging)

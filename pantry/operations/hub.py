@@ -13,9 +13,11 @@ from pantry.core.files import TEMPORARY_PREFIX
 from pantry.core.paths import Paths
 from pantry.core.refs import Digest, ModelName
 from pantry.core.units import format_bytes
+from pantry.formats.split import part_name
 from pantry.operations.admission import Candidate, admit
 from pantry.operations.install import Say, check_format, staged
 from pantry.operations.models import inspect_file, name_from_file, with_told
+from pantry.operations.parts import joined
 from pantry.repository.fetch import Fetcher, Progress
 from pantry.repository.huggingface import HubFile, HubModel, cached, check_small, wanted
 from pantry.repository.refs import HubRef
@@ -30,7 +32,9 @@ def package_name(model: HubModel) -> str:
 
 def package_version(model: HubModel) -> str:
     """The version of that package: the commit, and the file where it is only one."""
-    alone = f"/{model.files[0].path}" if len(model.files) == 1 else ""
+    first = model.files[0].path
+    part = part_name(first)
+    alone = f"/{part.whole if part else first}" if part or len(model.files) == 1 else ""
     return f"{model.commit[:12]}{alone}"
 
 
@@ -73,9 +77,12 @@ def install_hub_model(
             files.append((file.path, path, file.sha256 or check_small(file, path)))
         say("digest verified", f"{len(files)} files, as the hub states them")
         say("signature", "none: the hub's files are not signed; they are what the hub says they are")
-        for shown, path, _ in files:
+        if part_name(model.files[0].path):
+            say("joining", f"{len(files)} parts")
+        whole = joined(files, held.enter_context(fetcher.folder_for(contents_of(model))).parent)
+        for shown, path, _ in whole:
             _check_format(path, shown)
-        return _take_in(store, model, name, files)
+        return _take_in(store, model, name, whole)
 
 
 @contextlib.contextmanager

@@ -18,8 +18,10 @@ from pantry.flatpack.signature import Verdict, judge
 from pantry.flatpack.statement import Entry as FileEntry
 from pantry.flatpack.trust import Trust, load_trust
 from pantry.formats.safety import scan
+from pantry.formats.split import part_name
 from pantry.operations.admission import Candidate, admit
 from pantry.operations.models import inspect_file, with_told
+from pantry.operations.parts import joined
 from pantry.repository.fetch import Fetcher
 from pantry.store.blobs import Staged
 from pantry.store.models import Store
@@ -27,7 +29,7 @@ from pantry.store.packages import NewFile, NewModel, NewPackage, Package, Packag
 
 StepName = Literal[
     "resolving", "metadata verified", "waiting", "downloading", "digest verified", "signature", "licence",
-    "base terms", "base found", "rebuilding", "installed",
+    "joining", "base terms", "base found", "rebuilding", "installed",
 ]  # fmt: skip
 _RUNNABLE = (".gguf", ".echo")
 Say = Callable[[StepName, str], None]
@@ -106,8 +108,13 @@ def install_flatpack(
 
 
 def take_in(store: Store, new: Arrived) -> Package:
-    """Take the files of a flatpack into the store; a model gets its name there. Raises as `install_files`."""
-    files = [Incoming(entry.path, new.folder / entry.path, entry.digest, entry.executable) for entry in new.entries]
+    """Take the files of a flatpack into the store; a model gets its name there, and its parts become one.
+
+    Raises as `install_files`.
+    """
+    whole = joined([(entry.path, new.folder / entry.path, entry.digest) for entry in new.entries], new.folder)
+    executable = {entry.path for entry in new.entries if entry.executable}
+    files = [Incoming(path, place, digest, path in executable) for path, place, digest in whole]
     return install_files(store, new, files, new.manifest.kind, {})
 
 
@@ -201,6 +208,8 @@ def _weights(files: Sequence[Incoming], manifest: Manifest) -> Incoming | None:
     """The file an engine loads: the one the manifest names, else the only GGUF file; None for other formats."""
     named = manifest.model.file if manifest.model else None
     if named is not None:
+        part = part_name(named)
+        named = part.whole if part else named
         for each in files:
             if each.path == named:
                 return each if named.endswith(_RUNNABLE) else None

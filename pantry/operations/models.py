@@ -14,6 +14,8 @@ from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.core.units import printable
 from pantry.formats.gguf import GGUFHeader, read_header
+from pantry.formats.split import part_name
+from pantry.operations.parts import whole_model
 from pantry.store.blobs import Progress
 from pantry.store.models import InstalledModel, Store
 
@@ -30,14 +32,16 @@ def add_model(
     source: str | None = None,
     progress: Progress | None = None,
 ) -> InstalledModel:
-    """Check a model file and copy it into the store, by default under its file name.
+    """Check a model file and copy it into the store, by default under its file name; parts of a model as one.
 
     Raises BadFileError when it is damaged or no model Pantry can run, StorageError when it cannot be read or stored,
     ConflictError when the name is taken by another model.
     """
-    kind, facts = inspect_file(file)
-    chosen = name or name_from_file(file)
-    return store.add(chosen, file, format=kind, source=source or str(file.absolute()), facts=facts, progress=progress)
+    chosen, source = name or name_from_file(file), source or str(file.absolute())
+    with whole_model(file, store.blobs.folder, progress) as whole:
+        kind, facts = inspect_file(whole)
+        link = whole != file  # a joined file is nobody else's
+        return store.add(chosen, whole, format=kind, source=source, facts=facts, progress=progress, link=link)
 
 
 def inspect_file(file: Path) -> tuple[str, dict[str, Any]]:
@@ -63,6 +67,8 @@ def gguf_facts(header: GGUFHeader) -> dict[str, Any]:
     }
     if not header.tensors:
         raise BadFileError("The file holds no tensors: it is a vocabulary, not a model.")
+    if (parts := header.number("split.count") or 1) > 1:
+        raise BadFileError(f"The file is one of {parts} parts of a model.", hint="Add it where the others lie beside.")
     blocks = header.number("block_count")
     if blocks is None or not 1 <= blocks <= len(header.tensors):
         raise BadFileError(f"The file claims {blocks} blocks with {len(header.tensors)} tensors: it is damaged.")
@@ -84,7 +90,9 @@ def with_told(facts: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
 
 def name_from_file(file: Path) -> ModelName:
     """A model name from a file name: `Qwen3-0.6B-Q8_0.gguf` becomes `qwen3-0.6b-q8_0`."""
-    text = re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-._")
+    part = part_name(file.name)
+    stem = part.stem if part else file.stem
+    text = re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("-._")
     if not text:
         raise UsageError(f"{file.name!r} gives no model name.", hint="Give one with --name.")
     return ModelName.parse(re.sub(r"\.{2,}", ".", text)[:128].strip("-._"))

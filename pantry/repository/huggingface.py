@@ -27,6 +27,7 @@ from pantry.core.errors import (
 )
 from pantry.core.refs import Digest
 from pantry.flatpack.names import check_path
+from pantry.formats.split import part_name
 from pantry.repository.address import Address
 from pantry.repository.fetch import Wanted
 from pantry.repository.refs import HubRef
@@ -40,7 +41,6 @@ _BESIDE = (".json", ".txt", ".model", ".jinja", ".md", ".tiktoken")
 _QUANTISATION = re.compile(
     r"(?:^|[-._/])((?:iq|tq|q)\d(?:_[a-z0-9]+)*|bf16|f16|fp16|f32|mxfp4(?:_moe)?)(?=[-._/]|$)", re.IGNORECASE
 )
-_PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$", re.IGNORECASE)
 MAX_FILES = 10_000
 _TRIES = 3
 
@@ -97,10 +97,10 @@ def look(ref: HubRef, *, pickle: bool = False) -> HubModel:
 def choose(files: Sequence[HubFile], ref: HubRef, *, pickle: bool = False) -> list[HubFile]:
     """The files to take: the one named, the GGUF of the quantisation asked for (or preferred), else safetensors."""
     if ref.file is not None:
-        return [_named(files, ref.file, pickle)]
+        return _named(files, ref.file, pickle)
     ggufs = [file for file in files if file.path.endswith(".gguf") and "mmproj" not in file.path.lower()]
     if ggufs:
-        return [_gguf(ggufs, ref)]
+        return _gguf(ggufs, ref)
     if ref.quantisation:
         raise NotFoundError(f"{ref.repo} has no GGUF files, so no {ref.quantisation}.")
     beside = [file for file in files if file.path.endswith(_BESIDE) or file.path in ("LICENSE", "NOTICE")]
@@ -197,7 +197,7 @@ def _files(siblings: Sequence[Any]) -> list[HubFile]:
     return found
 
 
-def _named(files: Sequence[HubFile], path: str, pickle: bool) -> HubFile:
+def _named(files: Sequence[HubFile], path: str, pickle: bool) -> list[HubFile]:
     found = next((file for file in files if file.path == path), None)
     if found is None:
         raise NotFoundError(f"There is no file {path!r}.", hint=did_you_mean(path, [file.path for file in files]))
@@ -206,14 +206,14 @@ def _named(files: Sequence[HubFile], path: str, pickle: bool) -> HubFile:
             f"{path} is a pickle, which can run code when it is opened.",
             hint="Take a GGUF or safetensors file. --pickle lets it in this once; it is scanned, not run.",
         )
-    return _whole(found)
+    return _all_parts(found, files)
 
 
-def _gguf(files: Sequence[HubFile], ref: HubRef) -> HubFile:
+def _gguf(files: Sequence[HubFile], ref: HubRef) -> list[HubFile]:
     named = {file.quantisation: file for file in reversed(files) if file.quantisation}
     if ref.quantisation is None:
         preferred = next((named[name] for name in PREFERRED if name in named), None)
-        return _whole(preferred or min(files, key=lambda file: file.path))
+        return _all_parts(preferred or min(files, key=lambda file: file.path), files)
     found = named.get(ref.quantisation.lower())
     if found is None:
         listed = f"There are: {', '.join(sorted(name for name in named if name))}."
@@ -221,16 +221,19 @@ def _gguf(files: Sequence[HubFile], ref: HubRef) -> HubFile:
             f"{ref.repo} has no {ref.quantisation}.",
             hint=did_you_mean(ref.quantisation.lower(), filter(None, named), listed),
         )
-    return _whole(found)
+    return _all_parts(found, files)
 
 
-def _whole(file: HubFile) -> HubFile:
-    if part := _PART.search(file.path):
-        raise NotFoundError(
-            f"{file.path} is one of {int(part[1])} parts of a model; only models in one file can be taken.",
-            hint="Choose a smaller quantisation, or join the parts with llama-gguf-split and use `pantry add`.",
-        )
-    return file
+def _all_parts(file: HubFile, files: Sequence[HubFile]) -> list[HubFile]:
+    """The file, or all the parts of the model that it is one of, in order."""
+    part = part_name(file.path)
+    if part is None:
+        return [file]
+    known = {each.path: each for each in files}
+    missing = [name for name in part.all if name not in known]
+    if missing:
+        raise NotFoundError(f"{missing[0]} is missing at the hub: the model is in {part.count} files.")
+    return [known[name] for name in part.all]
 
 
 def _text(value: Any) -> str | None:

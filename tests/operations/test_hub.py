@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pantry.core.errors import (
+    BadFileError,
     DownloadError,
     NotFoundError,
     PolicyRefusedError,
@@ -173,10 +174,12 @@ def test_pickles_are_refused_unless_asked_for_and_never_run(paths: Paths, hub: F
     assert not mark.exists()
 
 
-def test_model_in_parts_is_told(paths: Paths, hub: FileServer) -> None:
-    offer(hub, {f"big-q8_0-0000{n}-of-00002.gguf": gguf(str(n)) for n in (1, 2)})
-    with pytest.raises(NotFoundError, match="one of 2 parts"):
+def test_parts_that_are_no_parts_are_refused(paths: Paths, hub: FileServer) -> None:
+    offer(hub, {f"fox-q8_0-0000{number}-of-00002.gguf": gguf(str(number)) for number in (1, 2)})
+    with pytest.raises(BadFileError, match="Part 1 of 2"):
         pull(paths, f"hf://{REPO}")
+    with Store.open(paths) as store:
+        assert Packages(store).list() == []
 
 
 def test_unknown_model_gated_model_and_revision(paths: Paths, hub: FileServer) -> None:
