@@ -18,6 +18,7 @@ from aiohttp import web
 
 from pantry.core.errors import ConflictError, ForbiddenError, ModelNotFoundError, PantryError, UsageError, did_you_mean
 from pantry.core.refs import ModelName
+from pantry.engines.provider import FORMAT as REMOTE
 from pantry.operations.apps import Registrar
 from pantry.operations.models import STARTER
 from pantry.operations.requests import start_job
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from pantry.operations.choose import Selector
     from pantry.selection import Choice, Fallback
 
-REMOTE = "remote"
-"""The format of models that run at a provider: loading, unloading and downloading them succeeds at once."""
 SELECTOR_AGE = 30.0  # seconds after which catalogue and policy are read again
 QUEUE = 64  # pieces of a session's answer that wait for a slow reader
 SAMPLING = frozenset(
@@ -128,7 +127,10 @@ class Desk:
         return self._selector[1]
 
     async def load(self, caller: Caller, name: str) -> AppRequest | None:
-        """Load a model; None when that is done, else the request that waits for the user."""
+        """Load a model; None when that is done, else the request that waits for the user.
+
+        For models at a provider loading, unloading and downloading succeed at once.
+        """
         model = await self.gateway.model(name)
         request = self.gateway.permit_or_ask(caller, "load", model.name, {"model": str(model.name)})
         if request is None and model.format != REMOTE:
@@ -139,7 +141,7 @@ class Desk:
         """Unload a model; None when that is done, else the request that waits for the user."""
         model = await self.gateway.model(name)
         request = self.gateway.permit_or_ask(caller, "unload", model.name, {"model": str(model.name)})
-        if request is None:
+        if request is None and model.format != REMOTE:
             await self.gateway.pool.unload(model.name)
         return self._poked(request)
 

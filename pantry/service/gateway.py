@@ -29,6 +29,7 @@ from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.core.settings import Settings
 from pantry.engines.pool import Pool
+from pantry.engines.provider import FORMAT as REMOTE
 from pantry.engines.worker import Worker
 from pantry.operations.apps import caller_of_key, refusal, ruling_on
 from pantry.operations.models import STARTER
@@ -129,8 +130,8 @@ class Gateway:
         Raises ForbiddenError, or ApprovalNeededError when the user was asked to let it be loaded.
         """
         self.permit(caller, Action.GENERATE, model.name)
-        if caller.kind == "owner" or self.is_loaded(model.name):
-            return
+        if caller.kind == "owner" or model.format == REMOTE or self.is_loaded(model.name):
+            return  # at a provider nothing has to be loaded
         name = str(model.name)
         if request := self.permit_or_ask(caller, "load", model.name, {"model": name}):
             raise approval_needed(request, f"{name} is not loaded, and {caller.name} may not load it.")

@@ -1,0 +1,26 @@
+"""Models at a provider: any server that speaks the OpenAI dialect. A small process passes calls on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from pantry.core.settings import Settings
+from pantry.engines.adapter import LoadOptions, ModelFile
+from pantry.engines.provider import FORMAT
+
+
+class Remote:
+    """Passes calls on to the provider that a description names (pantry/engines/provider.py)."""
+
+    formats = frozenset({FORMAT})
+
+    def why_not_here(self, settings: Settings) -> str | None:
+        return "The setting offline is on." if settings.offline else None
+
+    def command(self, model: ModelFile, options: LoadOptions, socket: Path, settings: Settings) -> list[str]:
+        arguments = [str(model.path), str(model.name), str(socket)]
+        return [sys.executable, "-P", "-m", "pantry.engines._remote_process", *arguments]
+
+
+adapter = Remote()
