@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from pantry.core.errors import (
     BadFileError,
     ConflictError,
@@ -19,11 +21,11 @@ from pantry.core.errors import (
 )
 from pantry.core.files import storage_errors, write_atomically
 from pantry.core.paths import Paths
-from pantry.core.refs import ModelName
+from pantry.core.refs import Digest, ModelName
 from pantry.flatpack.archive import Reader, pack
 from pantry.flatpack.dataset_card import load_card
 from pantry.flatpack.licence import check_licence
-from pantry.flatpack.manifest import CARD_NAME, Licences, Manifest, Provenance, write_manifest
+from pantry.flatpack.manifest import CARD_NAME, FileFact, Licences, Manifest, Provenance, explain, write_manifest
 from pantry.flatpack.signature import Verdict, judge, verify
 from pantry.flatpack.trust import load_trust
 from pantry.operations.bases import published_as
@@ -104,18 +106,17 @@ def make_delta(
     """
     _check_free(out)
     facts = _with_base(paths, base, facts or DeltaFacts())
-    licence = stricter_licence(facts.base_licence, facts.licence)
     card = _card(facts.card or Path(target) / CARD_NAME)
     with contextlib.ExitStack() as opened:
         base_source = opened.enter_context(open_model(paths, base))
         target_source = opened.enter_context(open_model(paths, target))
         lora = opened.enter_context(contextlib.closing(LoraAdapter(adapter))) if adapter else None
         single = base_source.is_file and target_source.is_file
+        draft, terms = _draft(facts, base_source, target_source)
         planner = Planner(base_source, lora, renames or {}, single, find_factors if find_low_rank else None)
         with room_beside(out) as room:
             folder = room / "delta"
             folder.mkdir()
-            terms = BaseTerms(licence=_licence(facts.base_licence), terms=facts.base_terms)
             coded = sum(file.layout.size for file in target_source.files)
             total = coded + sum(file.layout.size for file in base_source.files) + base_source.tensor_bytes
             index = write_payload(
@@ -129,22 +130,34 @@ def make_delta(
                 progress=part_of(progress, coded, total),
             )
             base_digests = tuple(fact.digest for fact in table.bases[0].files)
-            manifest = Manifest.model_validate(
-                {
-                    "kind": "delta",
-                    "name": facts.name or _plain_name(target_source.title),
-                    "version": facts.version,
-                    "summary": facts.summary or f"{target_source.title} as a difference from {base_source.title}",
-                    "authors": facts.authors or (getpass.getuser(),),
-                    "licence": Licences(weights=licence),
-                    "delta": table,
-                    "provenance": Provenance(base=base_digests, data_unknown=None if card else _NO_CARD),
-                }
-            )
+            provenance = Provenance(base=base_digests, data_unknown=None if card else _NO_CARD)
+            manifest = draft.model_copy(update={"delta": table, "provenance": provenance})
             write_manifest(manifest, folder)
             if card:
                 write_atomically(folder / CARD_NAME, card)
             return _finish(folder, out)
+
+
+def _draft(facts: DeltaFacts, base: Source, target: Source) -> tuple[Manifest, BaseTerms]:
+    """What is known before the work: the manifest and the base's terms. Raises UsageError for facts of a wrong form."""
+    nothing = FileFact(path="none", digest=Digest("0" * 64), size=0)
+    accepted = {"name": facts.base_name or base.title, "repository": facts.base_repository}
+    try:
+        terms = BaseTerms(licence=_licence(facts.base_licence), terms=facts.base_terms)
+        manifest = Manifest.model_validate(
+            {
+                "kind": "delta",
+                "name": facts.name or _plain_name(target.title),
+                "version": facts.version,
+                "summary": facts.summary or f"{target.title} as a difference from {base.title}",
+                "authors": facts.authors or (getpass.getuser(),),
+                "licence": Licences(weights=stricter_licence(facts.base_licence, facts.licence)),
+                "delta": {"bases": [accepted], "results": [nothing]},
+            }
+        )
+        return manifest, terms
+    except ValidationError as error:
+        raise UsageError(explain(error, "The delta", Manifest)) from None
 
 
 def apply_deltas(
@@ -286,7 +299,7 @@ def _licence(text: str | None) -> str | None:
     try:
         return check_licence(text)
     except ValueError as error:
-        raise UsageError(f"{error}.") from None
+        raise UsageError(f"{str(error).rstrip('?')}{'?' if str(error).endswith('?') else '.'}") from None
 
 
 def _plain_name(title: str) -> str:

@@ -96,7 +96,9 @@ def decrypt(encrypted: Path, key: Path, folder: Path, *, md5: bool = True, progr
         if len(header) < HEADER or header.hex() != name.digest:
             raise BadFileError(
                 f"The header of {encrypted.name} is damaged: it says {header.hex()[:12] or 'nothing'}…, "
-                f"the name says {name.digest[:12]}….",
+                f"the name says {name.digest[:12]}…."
+                if len(header) == HEADER
+                else f"{encrypted.name} is cut short: it has {len(header)} bytes, its header alone {HEADER}.",
                 hint="Fetch the file again, and do not rename it.",
             )
         sums = _Sums(md5)

@@ -60,6 +60,11 @@ def test_a_wrong_base_ends_with_the_code_of_a_failed_verification(
     [
         ["make", "BASE", "TARGET", "-o", "OUT", "--rename", "a"],
         ["make", "BASE", "TARGET", "-o", "OUT", "--licence", "No-Such"],
+        ["make", "BASE", "TARGET", "-o", "OUT", "--name", "Bad Name"],
+        ["make", "BASE", "TARGET", "-o", "OUT", "--version", "x y"],
+        ["make", "BASE", "TARGET", "-o", "OUT", "--author", ""],
+        ["make", "BASE", "TARGET", "-o", "OUT", "--base-from", "x" * 501],
+        ["make", "BASE", "TARGET", "-o", "OUT", "--base-terms", "x" * 4001],
         ["make", "BASE", "TARGET"],
         ["decrypt", "BASE", "OUT"],
     ],

@@ -173,3 +173,24 @@ def test_a_sum_that_differs_from_the_list_is_an_error(tmp_path: Path, coded: Pat
     checksum_list(tmp_path, f"{right}  {coded.name}\n").check(enc.checksums_of(coded))
     with pytest.raises(VerificationError, match=f"has {kind}"):
         checksum_list(tmp_path, f"{'0' * size}  {coded.name}\n").check(enc.checksums_of(coded))
+
+
+def test_a_file_that_ends_in_its_header_says_so(tmp_path: Path, coded: Path, key: Path) -> None:
+    short = write(tmp_path / "short", coded.name, coded.read_bytes()[:20])
+    with pytest.raises(BadFileError, match="cut short: it has 20 bytes, its header alone 32"):
+        enc.decrypt(short, key, tmp_path / "out")
+    assert nothing_written(tmp_path / "out")
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, coded: Path, key: Path) -> None:
+    """Its windows would end in the middle of nothing otherwise."""
+
+    def cut(done: int, total: int) -> None:
+        with coded.open("r+b") as file:
+            file.truncate(enc.HEADER + done)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(enc, "CHUNK", 100)
+        with pytest.raises(BadFileError, match="changed while it was read"):
+            enc.decrypt(coded, key, tmp_path / "out", progress=cut)
+    assert nothing_written(tmp_path / "out")

@@ -71,6 +71,8 @@ def row(dtype: str = "F32", shape: object = (2,), offsets: object = (0, 8)) -> d
         ({"a": row(shape=(2.0,))}, "no whole number"),
         ({"a": row(shape=(-1, -2))}, "no whole number"),
         ({"a": row(shape=[True, 2])}, "no whole number"),
+        ({"a": row(shape=(2**63,))}, "too large"),
+        ({"a": row(shape=(1,) * 65)}, "65 dimensions"),
         ({"a": row(shape=7)}, "no proper"),
         ({"a": 5}, "no proper"),
         ({"a": row(), "b": row()}, "overlap"),

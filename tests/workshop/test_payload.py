@@ -156,6 +156,9 @@ def test_an_index_that_claims_to_be_huge_is_refused_unread(delta: Path) -> None:
     write_index(file, blocks, b"{}", claimed=MAX_INDEX + 1)
     with pytest.raises(BadFileError, match="claims"):
         Payload(OpenFile(file))
+    write_index(file, blocks, b" " * 10_000_000, claimed=10_000_000)
+    with pytest.raises(BadFileError, match="out of measure"):
+        Payload(OpenFile(file))
     write_index(file, blocks, b" " * 10_000_000, claimed=100)
     with pytest.raises(BadFileError, match="damaged"):
         Payload(OpenFile(file))

@@ -15,6 +15,7 @@ from pantry.workshop.delta.elements import ELEMENTS
 from pantry.workshop.delta.layout import Layout, OpenFile, Tensor
 
 MAX_HEADER = 100_000_000  # bytes, the format's own limit
+MAX_DIMENSIONS = 64
 _DTYPES = {
     "F64": "f64", "F32": "f32", "F16": "f16", "BF16": "bf16", "F8_E4M3": "f8_e4m3", "F8_E5M2": "f8_e5m2",
     "I64": "i64", "U64": "u64", "I32": "i32", "U32": "u32", "I16": "i16", "U16": "u16", "I8": "i8", "U8": "u8",
@@ -64,8 +65,10 @@ class _Header:
             numbers = [*shape, start, end]
         except (TypeError, KeyError, ValueError):
             self._fail(f"tensor {name!r} has no proper dtype, shape and data_offsets")
-        if not all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in numbers):
-            self._fail(f"tensor {name!r} has a shape or offset that is no whole number")
+        if not all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**63 for n in numbers):
+            self._fail(f"tensor {name!r} has a shape or offset that is no whole number, or too large")
+        if len(shape) > MAX_DIMENSIONS:
+            self._fail(f"tensor {name!r} has {len(shape)} dimensions; at most {MAX_DIMENSIONS} are read")
         if not start <= end <= self.file.size - data:
             self._fail(f"tensor {name!r} ends at byte {data + end}, the file at byte {self.file.size}")
         known = ELEMENTS.get(_DTYPES.get(dtype, ""))

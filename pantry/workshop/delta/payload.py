@@ -26,7 +26,9 @@ from pantry.workshop.delta.layout import OpenFile
 PAYLOAD_NAME = "weights.pdelta"
 MAGIC, END_MAGIC = b"PDELTA1\n", b"PDELTAE\n"
 FOOTER = struct.Struct("<QQQ32s8s")
-MAX_INDEX = 256 << 20  # bytes of JSON; a piece takes about 300
+MAX_INDEX = 64 << 20  # bytes of JSON; a piece takes about 300, so this does for a terabyte in 100,000 tensors
+MAX_RATIO = 20
+"""Plain over stored bytes of an index beyond its first 4 MiB; each piece has a digest, which does not compress."""
 RAW_BLOCK = 4 << 20
 """Bytes of a stretch that is no tensor (header, tokenizer, ...) coded at a time."""
 MAX_RANK = 4096
@@ -118,8 +120,8 @@ class ResultFile(_Part):
 class BaseTerms(_Part):
     """Under what terms the base can be had, to be shown before anything asks for it."""
 
-    licence: str | None = None
-    terms: str | None = None
+    licence: str | None = Field(default=None, max_length=500)
+    terms: str | None = Field(default=None, max_length=4000)
 
 
 class Index(_Part):
@@ -189,8 +191,8 @@ def _read_index(file: OpenFile) -> Index:
     offset, packed, plain, digest, magic = FOOTER.unpack(file.read(file.size - FOOTER.size, FOOTER.size))
     if magic != END_MAGIC or offset + packed + FOOTER.size != file.size or offset < len(MAGIC):
         raise BadFileError(f"{name} is cut short or damaged: its end is not that of a payload.", hint="Fetch it again.")
-    if max(packed, plain) > MAX_INDEX:
-        raise BadFileError(f"{name}: the index claims {plain} bytes; at most {MAX_INDEX} are read.")
+    if max(packed, plain) > min(MAX_INDEX, MAX_RATIO * packed + RAW_BLOCK):
+        raise BadFileError(f"{name}: the index claims {plain} bytes, {packed} of them stored; that is out of measure.")
     content = file.read(offset, packed)
     if hashlib.sha256(content).digest() != digest:
         raise BadFileError(f"{name} is damaged: the checksum of its index is wrong.", hint="Fetch the delta again.")
