@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from pantry.catalogue.rights import Answer
     from pantry.catalogue.schema import ModelEntry, Use
     from pantry.operations.catalogue import Description
     from pantry.repository.entry import Entry as RepositoryEntry
@@ -38,7 +40,7 @@ def search(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Search the configured repositories and the catalogue."""
-    from pantry.catalogue.lookup import Catalogue
+    from pantry.cli._catalogue import open_catalogue
     from pantry.cli._output import print_json, print_table
     from pantry.core.paths import find_paths
     from pantry.core.units import format_bytes, parse_bytes
@@ -51,7 +53,7 @@ def search(
     found = []
     if kind in (None, "model"):
         found = operations.search(
-            Catalogue.open(paths),
+            open_catalogue(paths),
             " ".join(words or []),
             uses=uses,
             max_memory=most,
@@ -132,12 +134,12 @@ def list_entries(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """List the entries of one kind."""
-    from pantry.catalogue.lookup import Catalogue
+    from pantry.cli._catalogue import open_catalogue
     from pantry.cli._output import print_json, print_table
     from pantry.core.paths import find_paths
     from pantry.operations import catalogue as operations
 
-    catalogue = Catalogue.open(find_paths())
+    catalogue = open_catalogue(find_paths())
     found = operations.list_entries(catalogue, kind, origin=origin or None, source=source or None, text=text or None)
     if as_json:
         print_json([{"origin": where} | entry.model_dump(mode="json", exclude_defaults=True) for where, entry in found])
@@ -154,12 +156,12 @@ def show(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Show what is known of a model: facts, rights, where to get it."""
-    from pantry.catalogue.lookup import Catalogue
+    from pantry.cli._catalogue import open_catalogue
     from pantry.cli._output import print_json
     from pantry.core.paths import find_paths
     from pantry.operations import catalogue as operations
 
-    found = operations.describe(Catalogue.open(find_paths()), name)
+    found = operations.describe(open_catalogue(find_paths()), name)
     if as_json:
         print_json(found.to_json())
         return
@@ -168,8 +170,7 @@ def show(
 
 def print_description(found: Description) -> None:
     """Facts, rights with their reasons, and where to get a model of the catalogue."""
-    from pantry.catalogue.rights import NOT_LEGAL_ADVICE
-    from pantry.cli._output import print_facts, print_table
+    from pantry.cli._output import print_facts
     from pantry.core.units import format_bytes
 
     model = found.model
@@ -198,10 +199,18 @@ def print_description(found: Description) -> None:
             "sources": "; ".join(found.sources.values()) or None,
         }
     )
+    print_rights(found.answers)
+
+
+def print_rights(answers: Sequence[Answer]) -> None:
+    """What a model may be used for, under which conditions or why not."""
+    from pantry.catalogue.rights import NOT_LEGAL_ADVICE
+    from pantry.cli._output import print_table
+
     typer.echo()
-    rows = [[answer.use, answer.words, "; ".join(answer.conditions) or answer.reason] for answer in found.answers]
+    rows = [[answer.use, answer.words, "; ".join(answer.conditions) or answer.reason] for answer in answers]
     print_table(["USE", "ANSWER", "CONDITIONS OR REASON"], rows, "")
-    for caution in dict.fromkeys(text for answer in found.answers for text in answer.cautions):
+    for caution in dict.fromkeys(text for answer in answers for text in answer.cautions):
         typer.echo(f"Caution: {caution}")
     typer.echo(NOT_LEGAL_ADVICE)
 
@@ -234,11 +243,28 @@ def diff(
         typer.echo("No differences.")
 
 
-def check() -> None:
-    """Check the files of your overlay folder."""
+def check(
+    places: list[Path] = typer.Argument(None, help="Files or folders; your overlay and repositories when left out."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Look over catalogue files: wrong fields, names that lead nowhere, licences, circles. Exits with 8 if any."""
+    from pantry.cli._output import note, print_json
+    from pantry.core.errors import BadFileError
     from pantry.core.paths import find_paths
-    from pantry.operations import catalogue as operations
+    from pantry.operations.catalogue_check import check_catalogue
 
     paths = find_paths()
-    count = operations.check_overlay(paths)
-    typer.echo(f"{count} entries in {paths.config / 'catalogue'}, all of them in order.")
+    found = check_catalogue(paths, places or ())
+    if as_json:
+        print_json({"entries": found.count, "problems": list(found.problems)})
+    elif found.problems:
+        for problem in found.problems:
+            note(problem)
+        count = len(found.problems)
+        note(f"{count} problem{'s' if count > 1 else ''}; {found.count} entries could be read.")
+    elif places or found.count:
+        typer.echo(f"{found.count} entries, all of them in order.")
+    else:
+        typer.echo(f"There are none yet. Yours go into {paths.config / 'catalogue'}, as TOML files.")
+    if found.problems:
+        raise typer.Exit(BadFileError.exit_code)

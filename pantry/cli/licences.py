@@ -16,7 +16,8 @@ def register(app: typer.Typer) -> None:
 
 
 def list_licences(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
-    """List the licences the catalogue knows."""
+    """List the licences the catalogue knows: yes, no, if (under conditions), or ? (unknown)."""
+    from pantry.catalogue.rights import Circumstances, judge_licence, parse_use
     from pantry.cli._catalogue import open_catalogue
     from pantry.cli._output import print_json, print_table
     from pantry.core.paths import find_paths
@@ -30,7 +31,10 @@ def list_licences(as_json: bool = typer.Option(False, "--json", help="Print JSON
         [
             each.id,
             each.kind,
-            *(words[each.grants.of(use)] for use in ("commercial", "redistribute", "train-on-outputs")),
+            *(
+                words[judge_licence(each, parse_use(use), Circumstances(), multimodal=True).verdict]
+                for use in ("commercial", "redistribute", "train-on-outputs")
+            ),
         ]
         for each in licences
     ]

@@ -58,7 +58,7 @@ def show(
 
     from pantry.cli._catalogue import open_catalogue
     from pantry.cli._output import print_json
-    from pantry.cli.catalogue import print_description
+    from pantry.cli.catalogue import print_description, print_rights
     from pantry.core.errors import NotFoundError
     from pantry.core.paths import find_paths
     from pantry.operations.catalogue import describe_any
@@ -67,7 +67,8 @@ def show(
 
     paths = find_paths()
     catalogue = open_catalogue(paths)
-    found, description = describe_any(paths, catalogue, model)
+    shown = describe_any(paths, catalogue, model)
+    found, description = shown.installed, shown.description
     fit = None
     if found is None or found.format == "gguf":
         with contextlib.suppress(NotFoundError):  # of an entry that does not tell its size
@@ -77,6 +78,8 @@ def show(
         print_json(
             {
                 **known,
+                "known_as": shown.remark,
+                "rights": [answer.to_json() for answer in shown.answers],
                 "catalogue": description.to_json() if description else None,
                 "fit": fit.to_json() if fit else None,
             }
@@ -84,10 +87,12 @@ def show(
         return
     if found:
         _print_installed(found)
-    if found and description:
-        typer.echo("\nIn the catalogue:")
+    if shown.remark:
+        typer.echo(f"\n{shown.remark[0].upper()}{shown.remark[1:]}.\n")
     if description:
         print_description(description)
+    else:
+        print_rights(shown.answers)
     if fit:
         typer.echo(f"\n{_fit_line(fit)}")
 
@@ -123,6 +128,10 @@ def _fit_line(fit: Fit) -> str:
     if fit.best is None:
         return "It does not fit this machine. See: pantry fit"
     speed = f", about {fit.best.speed:.3g} tokens a second ({fit.best.speed_class})" if fit.best.speed else ""
+    if fit.measured is not None:
+        first = f", the first after {fit.measured.first_token:.2g} s" if fit.measured.first_token else ""
+        how = f"measured {fit.measured.date} with {fit.measured.engine}"
+        speed = f". It writes {fit.measured.rate:.3g} tokens a second{first} ({how})"
     need = format_bytes(fit.best.need.ram)
     return f"It fits here as {fit.best.quantisation} with {fit.best.context} tokens in {need} of memory{speed}."
 

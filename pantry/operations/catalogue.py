@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pantry.catalogue.files import Loaded, catalogue_files, read_file
+from pantry.catalogue.files import Loaded, catalogue_files, examine_file, read_file
 from pantry.catalogue.lookup import Catalogue, catalogue_sources
 from pantry.catalogue.memory import download_size, memory_size
+from pantry.catalogue.merge import BUILTIN, merge
 from pantry.catalogue.rights import USES, Answer, Circumstances
 from pantry.catalogue.schema import Entry, Family, ModelEntry, Source, Use
-from pantry.core.errors import BadFileError, ModelNotFoundError, NotFoundError
+from pantry.core.errors import ModelNotFoundError, NotFoundError, PantryError
 from pantry.core.paths import Paths
 from pantry.operations.identity import chain_of_installed, identity_of
 from pantry.operations.models import installed_model
@@ -75,20 +76,38 @@ def describe(catalogue: Catalogue, name: str, circumstances: Circumstances | Non
     )
 
 
-def describe_any(paths: Paths, catalogue: Catalogue, name: str) -> tuple[InstalledModel | None, Description | None]:
-    """What is installed under a name and what the catalogue knows under it. Raises ModelNotFoundError for neither."""
-    description, hint = None, None
+@dataclass(frozen=True)
+class Shown:
+    """What is installed under a name, what the catalogue knows of it, and which rights it has.
+
+    The description of an installed model is that of what its file is; `remark` says by what that is known, or that the
+    catalogue's entry of its name is another model.
+    """
+
+    installed: InstalledModel | None
+    description: Description | None
+    answers: tuple[Answer, ...]
+    remark: str | None = None
+
+
+def describe_any(paths: Paths, catalogue: Catalogue, name: str) -> Shown:
+    """All about an installed model or one of the catalogue. Raises ModelNotFoundError with the nearest name."""
     try:
-        description = describe(catalogue, name)
-    except NotFoundError as unknown:
-        hint = unknown.hint
-    try:
-        return installed_model(paths, name), description
+        installed = installed_model(paths, name)
     except ModelNotFoundError as missing:
-        if description is None:
-            near = missing.hint if (missing.hint or "").startswith("Did you mean") else hint
+        try:
+            described = describe(catalogue, name)
+        except NotFoundError as unknown:
+            near = missing.hint if (missing.hint or "").startswith("Did you mean") else unknown.hint
             raise ModelNotFoundError(missing.message, hint=near) from None
-        return None, description
+        return Shown(None, described, described.answers)
+    known = identity_of(catalogue, installed)
+    answers = tuple(installed_answers(catalogue, installed, known, USES, Circumstances()).values())
+    if known.entry is not None:
+        return Shown(installed, replace(describe(catalogue, known.entry.id), answers=answers), answers, known.words)
+    named = catalogue.find_model(installed.name.name)
+    remark = f"the catalogue knows another model as {named.id}; nothing shows that this file is it" if named else None
+    return Shown(installed, None, answers, remark)
 
 
 def source_of(catalogue: Catalogue, ref: str) -> Source | None:
@@ -185,23 +204,12 @@ def compare(old: Iterable[Loaded], new: Iterable[Loaded]) -> list[Change]:
 
 
 def overlay_changes(paths: Paths) -> list[Change]:
-    """What repositories and the user's overlay change in what is shipped. Raises BadFileError."""
-    sources = catalogue_sources(paths)
-    builtin = [loaded for file, origin in sources if origin == "builtin" for loaded in read_file(file, origin)]
-    merged = {(each.kind, each.entry.id): each for each in builtin}
-    for file, origin in sources:
-        if origin != "builtin":
-            merged |= {(each.kind, each.entry.id): each for each in read_file(file, origin)}
-    return compare(builtin, merged.values())
-
-
-def check_overlay(paths: Paths) -> int:
-    """Read the overlay folder strictly; how many entries it has. Raises BadFileError with file, line and field."""
-    loaded = [each for file in catalogue_files(paths.config / "catalogue") for each in read_file(file, "overlay")]
-    seen: dict[tuple[str, str], Loaded] = {}
-    for each in loaded:
-        key = (each.kind, each.entry.id)
-        if key in seen:
-            raise BadFileError(f"The overlay has two entries for {each.kind} {each.entry.id!r}.", hint="Keep one.")
-        seen[key] = each
-    return len(loaded)
+    """What repositories and the user's overlay change in what is shipped; wrong entries change nothing."""
+    loaded = [
+        each
+        for file, origin in catalogue_sources(paths)
+        for each in examine_file(file, origin)
+        if not isinstance(each, PantryError)
+    ]
+    shipped = [each for each in loaded if each.origin == BUILTIN]
+    return compare(shipped, merge(loaded).entries.values())

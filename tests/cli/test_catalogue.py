@@ -99,11 +99,13 @@ def test_catalogue_list_show_diff_and_check(capsys: pytest.CaptureFixture[str], 
     assert ask(capsys, "catalogue", "diff") == "No differences.\n"
     folder = paths.config / "catalogue"
     folder.mkdir(parents=True)
-    entry = '[[model]]\nid = "own"\nname = "Own"\nfamily = "own"\nsources = ["background"]\nchecked = "2026"\n'
+    entry = '[[model]]\nid = "own"\nname = "Own"\nfamily = "qwen"\nsources = ["background"]\nchecked = "2026"\n'
     (folder / "own.toml").write_text(entry)
     assert ask(capsys, "catalogue", "diff") == "added    model own\n"
-    assert "1 entries" in ask(capsys, "catalogue", "check")
+    assert "1 entries, all of them in order" in ask(capsys, "catalogue", "check")
     (folder / "own.toml").write_text(entry + "context = 'long'\n")
     assert "own.toml:7: model 'own', field 'context'" in ask(capsys, "catalogue", "check", code=8)
-    assert "own.toml:7" in ask(capsys, "search", "own", code=8)
+    assert run(["catalogue", "list", "tag"]) == 0
+    assert "Left out of the catalogue: " in capsys.readouterr().err
+    assert ask(capsys, "catalogue", "diff") == "No differences.\n"
     assert "Name both" in ask(capsys, "catalogue", "diff", str(folder), code=2)

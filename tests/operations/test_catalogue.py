@@ -4,17 +4,21 @@ from pathlib import Path
 import pytest
 
 from pantry.catalogue.lookup import Catalogue
-from pantry.core.errors import BadFileError, NotFoundError
+from pantry.core.errors import ModelNotFoundError, NotFoundError
 from pantry.core.paths import Paths
+from pantry.core.refs import ModelName
 from pantry.operations.catalogue import (
-    check_overlay,
     compare,
     describe,
+    describe_any,
     list_entries,
     overlay_changes,
     read_catalogue,
 )
 from pantry.operations.entries import install_entries
+from pantry.operations.models import add_model
+from pantry.store.models import Store
+from tests.gguf_files import GGUFBuilder, value
 
 BOOK = Catalogue.open()
 ENTRY = {"id": "m", "name": "M", "family": "x", "sources": ["background"], "checked": "2026-11-21"}
@@ -52,16 +56,6 @@ def test_overlay_wins_over_repository(paths: Paths) -> None:
     folder.mkdir(parents=True)
     (folder / "own.json").write_bytes(entries(name="ours"))
     assert Catalogue.open(paths).model("m").name == "ours"
-    assert check_overlay(paths) == 1
-
-
-def test_overlay_with_an_entry_twice_is_refused(paths: Paths) -> None:
-    folder = paths.config / "catalogue"
-    folder.mkdir(parents=True)
-    for name in ("a.json", "b.json"):
-        (folder / name).write_bytes(entries())
-    with pytest.raises(BadFileError, match="two entries for model 'm'"):
-        check_overlay(paths)
 
 
 def test_differences_are_told_by_entry_and_field(tmp_path: Path, paths: Paths) -> None:
@@ -80,3 +74,24 @@ def test_differences_are_told_by_entry_and_field(tmp_path: Path, paths: Paths) -
 def test_catalogue_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no file or folder"):
         read_catalogue(tmp_path / "none")
+
+
+def test_installed_model_is_described_by_what_its_file_is(paths: Paths, tmp_path: Path) -> None:
+    def add(name: str, architecture: str, licence: str) -> None:
+        builder = GGUFBuilder()
+        builder.metadata |= {"general.architecture": value(8, architecture), "general.license": value(8, licence)}
+        builder.metadata[f"{architecture}.block_count"] = value(4, 1)
+        (tmp_path / name).write_bytes(builder.build())
+        with Store.open(paths) as store:
+            add_model(store, tmp_path / name, ModelName.parse(name))
+
+    add("qwen3-0.6b", "llama", "cc-by-nc-4.0")
+    found = describe_any(paths, BOOK, "qwen3-0.6b")
+    assert found.description is None
+    assert "knows another model as qwen3-0.6b" in (found.remark or "")
+    assert {answer.use: answer.verdict for answer in found.answers}["commercial"] == "refused"
+    add("own", "llama", "mit")
+    assert describe_any(paths, BOOK, "own").remark is None
+    assert describe_any(paths, BOOK, "phi-4").description == describe(BOOK, "phi-4")
+    with pytest.raises(ModelNotFoundError, match="There is no model 'phi-44'"):
+        describe_any(paths, BOOK, "phi-44")
