@@ -22,6 +22,7 @@ def _catalogue_ids() -> frozenset[str]:
     return frozenset(item.entry.id for item in loaded if item.kind == "licence")
 
 
+@functools.lru_cache(maxsize=1024)
 def check_licence(text: str) -> str:
     """`text`, in SPDX's own spelling where SPDX knows it.
 

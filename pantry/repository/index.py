@@ -47,7 +47,15 @@ class Index:
         self._db = database
 
     def replace(self, snapshot: Snapshot) -> None:
-        """Take over what a repository offers now; only what changed is written."""
+        """Take over what a repository offers now; only what changed is written.
+
+        A version of signed metadata never changes: where it is the one that is here, so are its entries.
+        """
+        state = self.states().get(snapshot.repository)
+        here = (state.root_version, state.version, state.entries) if state else None
+        if here == (snapshot.root_version, snapshot.version, len(snapshot.entries)):
+            self._write_state(snapshot)
+            return
         known = {
             row["path"]: (row["id"], row["digest"], row["facts"])
             for row in self._db.rows(
