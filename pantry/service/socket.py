@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import json
 import logging
+import select
+import sys
 from socket import socket
 from typing import Any
 
@@ -21,6 +23,7 @@ from pantry.service.desk import Desk
 from pantry.service.guard import check_peer
 
 log = logging.getLogger("pantry.service")
+HUNG_UP_EVERY = 0.1  # seconds between two looks at whether a program that sends no more is still there
 MOST_IN_FLIGHT = 64  # calls of one connection that are being answered
 
 
@@ -80,6 +83,16 @@ class _Connection:
         while (line := await self._line()) is not None:
             if line.strip():
                 await self._answer(line)
+        while self._calls and not self._hung_up():  # it will send no more calls, and may still read its answers
+            await asyncio.wait(self._calls, timeout=HUNG_UP_EVERY)
+
+    def _hung_up(self) -> bool:
+        """Whether the program closed the whole connection, and not only its sending side (Linux: POLLHUP)."""
+        if self._writer.is_closing() or sys.platform != "linux":
+            return True
+        poll = select.poll()
+        poll.register(self._writer.get_extra_info("socket").fileno(), 0)
+        return any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0))
 
     async def end(self) -> None:
         """Cancel what is in flight and close."""

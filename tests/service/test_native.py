@@ -1,6 +1,8 @@
 """The native API over HTTP and the call socket, over the echo engine."""
 
 import json
+import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,16 @@ def test_several_calls_are_in_flight_on_one_connection(line: Line) -> None:
     line.send("call_llm", HELLO, id=2)
     line.send("handshake", {"check": 3}, id=3)
     assert [line.read()["id"] for _ in range(3)] == [3, 2, 1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a half-closed socket from a closed one")
+def test_program_that_only_stopped_sending_gets_its_answers(service: Service) -> None:
+    with Line(service) as line:
+        line.send("call_llm", {"preferred_model": "slow", "prompt": "a b", "max_tokens": 6}, id=1)
+        line.send("call_llm", {"preferred_model": "echo", "prompt": "c d", "stream": True}, id=2)
+        line.socket.shutdown(socket.SHUT_WR)
+        replies = [json.loads(each) for each in line.file]
+    assert {each["id"] for each in replies if each["status"] == "success"} == {1, 2}
 
 
 def test_leaving_the_socket_stops_the_engine(service: Service) -> None:
