@@ -170,8 +170,10 @@ def unbox(
     """Unpack a flatpack into a new folder, after checking its signature; every file is checked on the way."""
     from pantry.cli._output import note
     from pantry.core.paths import find_paths
-    from pantry.operations.flatpacks import unbox_flatpack, write_containerfile
+    from pantry.operations.flatpacks import require_2023, unbox_flatpack, write_containerfile
 
+    if containerfile:
+        require_2023(file)
     with _progress(f"Unboxing {file.name}") as progress:
         done = unbox_flatpack(
             find_paths(), file, folder, only=only or (), allow_unsigned=allow_unsigned, key=key, progress=progress

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pantry.core.errors import ConflictError
-from pantry.core.files import TEMPORARY_PREFIX, storage_errors, sync_folder
+from pantry.core.files import folder_beside, remove_stale, storage_errors, sync_folder
 
 _FEW = 500
 """Files and folders up to which syncing each is quicker than syncing the file system, which others write to as well."""
@@ -31,17 +29,12 @@ def staged_folder(target: Path) -> Iterator[Path]:
         if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
             raise ConflictError(f"{target} is not an empty folder.", hint="Name a folder that does not exist yet.")
         target = Path(os.path.realpath(target))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        stage = target.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
-        stage.mkdir()
-        try:
+        remove_stale(target)
+        with folder_beside(target) as stage:
             yield stage
             _sync_tree(stage)
             stage.replace(target)
             sync_folder(target.parent)
-        except BaseException:
-            shutil.rmtree(stage, ignore_errors=True)
-            raise
 
 
 def _sync_tree(stage: Path) -> None:

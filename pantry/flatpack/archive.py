@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pantry.core.errors import BadFileError, UsageError
-from pantry.core.files import staged_file
+from pantry.core.files import remove_stale, staged_file
 from pantry.core.refs import Digest
 from pantry.flatpack import _tar
 from pantry.flatpack._reader import Reader
@@ -65,6 +65,7 @@ def pack(folder: Path, out: Path, *, level: int | None = 1, progress: Progress |
     check_named_files(manifest, folder, found)
     left_out = tuple(empty_folders(folder))
     found.sort(key=lambda item: item.path != MANIFEST_NAME)
+    remove_stale(out)
     with staged_file(out) as file, FrameWriter(file, level) as writer:
         entries = tuple(_pack_files(folder, found, writer, progress))
         writer.write(_tar.END)

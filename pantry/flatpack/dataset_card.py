@@ -91,6 +91,8 @@ _HINTS = {
     "contact_affiliation": "institution, or none",
 }
 
+_EXAMPLE = """ like [{"text": "Once upon a time there was a fox."}] between ```json and ```"""
+
 
 def check_card(content: bytes) -> list[Fault]:
     """Everything missing or still in brackets, by line; an empty list means the card is complete."""
@@ -218,19 +220,25 @@ class _CardReader:
             return ()
         line, code = section.code()
         if not code.strip():
-            self.faults.append(Fault(section.line, "'Sample Records' has no block of JSON records."))
+            self.faults.append(
+                Fault(section.line, f"'Sample Records' has no block of JSON records; write them{_EXAMPLE}.")
+            )
             return ()
         for number, part in enumerate(code.splitlines(), line):
             if found := re.search(r'"(\[[^"\[\]]+\])"', part):
-                self.faults.append(Fault(number, f"a sample record is still {found[1]}."))
+                self.faults.append(
+                    Fault(number, f"a sample record is still {found[1]}; put a record of the data there{_EXAMPLE}.")
+                )
                 return ()
         try:
             records = json.loads(code)
         except json.JSONDecodeError as error:
-            self.faults.append(Fault(line + error.lineno - 1, f"the sample records are not JSON: {error.msg}."))
+            self.faults.append(
+                Fault(line + error.lineno - 1, f"the sample records are not JSON: {error.msg}; write them{_EXAMPLE}.")
+            )
             return ()
         except (ValueError, RecursionError) as error:
-            self.faults.append(Fault(line, f"the sample records are not JSON: {error}."))
+            self.faults.append(Fault(line, f"the sample records are not JSON: {error}; write them{_EXAMPLE}."))
             return ()
         return tuple(records) if isinstance(records, list) else (records,)
 

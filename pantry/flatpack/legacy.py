@@ -21,7 +21,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
 
 from pantry.core.errors import BadFileError, NotFoundError, UsageError, VerificationError
-from pantry.core.files import staged_file, storage_errors
+from pantry.core.files import remove_stale, staged_file, storage_errors
 from pantry.core.refs import Digest
 from pantry.flatpack import _tar
 from pantry.flatpack._foreign_tar import is_tar, read_members
@@ -113,6 +113,7 @@ def _tar_of(folder: Path, top: str, entries: Iterable[Entry]) -> Iterator[bytes]
 
 def write_legacy_data(chunks: Iterable[bytes], size: int, out: Path) -> None:
     """Compress `size` bytes into one frame that tells its content size, as readers of that time need it."""
+    remove_stale(out)
     try:
         with staged_file(out) as file:
             compressor = zstandard.ZstdCompressor(level=_LEVEL).compressobj(size=size)
@@ -133,6 +134,7 @@ def sign_legacy(data: Path, out: Path, key: PrivateKey, bits: HashSize = 256) ->
         scheme = padding.PSS(padding.MGF1(algorithm), padding.PSS.MAX_LENGTH)
         signature = key.raw.sign(digest, scheme, utils.Prehashed(algorithm))
         file.seek(0)
+        remove_stale(out)
         with staged_file(out) as target:
             shutil.copyfileobj(file, target, _STEP)
             target.write(SEPARATOR + signature)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from pantry.core.errors import BadFileError, NotFoundError, UsageError, VerificationError
-from pantry.core.files import staged_file, storage_errors
+from pantry.core.files import remove_stale, staged_file, storage_errors
 from pantry.core.units import printable
 from pantry.flatpack._reader import Reader
 from pantry.flatpack._tail import write_tail
@@ -71,6 +71,7 @@ def sign(
     with Reader(fpk) as reader:
         reader.check_contents(progress)
         bundle = sign_payload(reader.bundle.payload, ordered, bits)
+        remove_stale(target)
         with staged_file(target) as file:
             _copy(reader.descriptor, file, reader.data_size)
             write_tail(file, reader.statement.frames, bundle)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pantry.core.errors import ConflictError, NotFoundError, UsageError, VerificationError, did_you_mean
-from pantry.core.files import storage_errors, write_atomically
+from pantry.core.files import folder_beside, remove_stale, storage_errors, write_atomically
 from pantry.core.paths import Paths
 from pantry.flatpack.archive import Packed, Reader, pack
 from pantry.flatpack.containerfile import to_containerfile
@@ -152,10 +151,10 @@ def _sign_legacy(fpk: Path, keys: Sequence[PrivateKey], out: Path, bits: HashSiz
         raise UsageError(
             "The legacy format needs an RSA key.", hint="Make one with: pantry key new NAME --type rsa4096"
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with Reader(fpk) as reader, tempfile.TemporaryDirectory(dir=out.parent, prefix=".tmp-") as folder:
+    remove_stale(out)
+    with Reader(fpk) as reader, storage_errors(f"Writing {out}"), folder_beside(out) as folder:
         reader.check_contents()
-        data = Path(folder, "data")
+        data = folder / "data"
         write_legacy_data(reader.tar_stream(progress), reader.tar_size, data)
         sign_legacy(data, out, rsa, bits)
     return out
@@ -241,6 +240,16 @@ def _require(verdict: Verdict, key: Path | None, allow_unsigned: bool) -> None:
     else:
         hint = "Trust the key with `pantry key trust KEY.pem`, give --key, or take it as it is with --allow-unsigned."
     raise VerificationError(verdict.sentence, hint=hint)
+
+
+def require_2023(path: Path) -> None:
+    """Raises UsageError unless the file is of the format of 2023, whose manifest a container can be made of."""
+    _must_exist(path)
+    if not is_legacy(path):
+        raise UsageError(
+            f"{path.name} is not of the format of 2023; only that one's flatpack.toml describes a container.",
+            hint="Unbox it without --containerfile. A recipe of today is run with: pantry train FOLDER",
+        )
 
 
 def write_containerfile(folder: Path) -> list[Path]:

@@ -76,6 +76,8 @@ def test_the_whole_way_of_a_flatpack(tmp_path: Path) -> None:
     assert shown["files"][0]["path"] == "flatpack.toml"
     assert "README.md" in ok(pantry("inspect", "t.fpk", cwd=tmp_path))
 
+    failed(pantry("unbox", "t.fpk", "out", "--containerfile", cwd=tmp_path), 2, "is not of the format of 2023")
+    assert not (tmp_path / "out").exists()
     assert "Unboxed 4 files" in ok(pantry("unbox", "t.fpk", "out", cwd=tmp_path))
     ok(pantry("verify", "out", cwd=tmp_path))
     (tmp_path / "out" / "README.md").write_text("changed")

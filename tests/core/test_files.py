@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pantry.core.errors import ForbiddenError, StorageError
-from pantry.core.files import staged_file, storage_errors, write_atomically
+from pantry.core.files import folder_beside, remove_stale, staged_file, storage_errors, write_atomically
 from pantry.core.paths import MAX_SOCKET_PATH, find_paths, make_private
 
 
@@ -76,3 +76,34 @@ def test_link_in_place_of_a_private_folder_is_not_followed(tmp_path: Path) -> No
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with pytest.raises(ForbiddenError):
         make_private(tmp_path / "link")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pantry.core.files import folder_beside, staged_file
+with staged_file(Path(sys.argv[1])) as file, folder_beside(Path(sys.argv[1])) as folder:
+    file.write(b"half")
+    file.flush()
+    (folder / "inner").mkdir()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    final = tmp_path / "a.fpk"
+    subprocess.run([sys.executable, "-c", KILLED, final], check=False)
+    subprocess.run([sys.executable, "-c", KILLED, tmp_path / "b.fpk"], check=False)
+    left = set(tmp_path.iterdir())
+    assert len(left) == 4
+    with staged_file(final) as file, folder_beside(final) as folder:
+        at_work = set(tmp_path.iterdir()) - left
+        assert len(at_work) == 2
+        remove_stale(final)
+        assert set(tmp_path.iterdir()) >= at_work
+        assert len(set(tmp_path.iterdir()) & left) == 2
+        file.write(b"whole")
+        assert folder.is_dir()
+    assert final.read_bytes() == b"whole"
+    remove_stale(tmp_path / "b.fpk")
+    assert list(tmp_path.iterdir()) == [final]

@@ -124,7 +124,11 @@ def test_the_template_of_2023_is_read_and_its_gaps_are_named_by_line() -> None:
         (25, "a field is still [Field 1]."),
         (30, "'Name' of 'Target Variable (If Any)' is still [Name of the target variable]."),
         (39, "a step of 'Preprocessing Steps' is still [Step 2]."),
-        (48, "the sample records are not JSON: Expecting value."),
+        (
+            48,
+            "the sample records are not JSON: Expecting value; write them "
+            'like [{"text": "Once upon a time there was a fox."}] between ```json and ```.',
+        ),
         (60, "'Affiliation' is missing in 'Contact Information'."),
         (63, "'Email' of 'Contact Information' is empty."),
     ]

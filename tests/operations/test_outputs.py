@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,3 +142,25 @@ def test_dataset_export_overwrites_only_an_export(folder: Path, precious: Path, 
         for _ in range(2):
             write_export(folder, form, tmp_path / form)
     refused(lambda: write_export(folder, "croissant", tmp_path / "huggingface"), tmp_path / "huggingface")
+
+
+def test_what_a_killed_run_left_goes_with_the_next(folder: Path, fpk: Path, paths: Paths, tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+from pathlib import Path
+from pantry.core import files
+from pantry.operations.flatpacks import pack_flatpack, unbox_flatpack
+from pantry.core.paths import find_paths
+os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+fpk, out = map(Path, sys.argv[2:])
+if sys.argv[1] == "pack":
+    pack_flatpack(out, fpk)
+else:
+    unbox_flatpack(find_paths(), fpk, out, allow_unsigned=True)
+"""
+    for words in (["pack", fpk, folder], ["unbox", fpk, tmp_path / "out"]):
+        subprocess.run([sys.executable, "-c", code, *words], check=False)
+    assert len(list(tmp_path.glob(".tmp-*"))) == 2
+    flatpacks.pack_flatpack(folder, fpk)
+    flatpacks.unbox_flatpack(paths, fpk, tmp_path / "out", allow_unsigned=True)
+    assert not list(tmp_path.glob(".tmp-*"))
