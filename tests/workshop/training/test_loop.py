@@ -15,7 +15,7 @@ import torch
 from pantry.core.errors import BadFileError, ConflictError, MemoryBudgetError, TrainingError, UsageError
 from pantry.workshop.training.loop import Trainer, choose_device
 from pantry.workshop.training.model import Llama, build_model
-from pantry.workshop.training.optimisers import build_optimisers
+from pantry.workshop.training.optimisers import ProcessorMuon, build_optimisers
 from pantry.workshop.training.prepare import prepare
 from pantry.workshop.training.recipe import make_recipe
 from pantry.workshop.training.schedule import Budget, rate
@@ -45,6 +45,22 @@ def test_the_count_of_parameters_is_that_of_the_network(settings: dict[str, obje
     assert sum(parameter.numel() for parameter in model.parameters()) == shape.parameters
     muon, _ = build_optimisers(model, make_recipe({}))
     assert sum(parameter.numel() for parameter in muon.param_groups[0]["params"]) == shape.matrices
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (40, 24), (16, 16)])
+def test_muon_on_a_processor_is_that_of_torch(shape: tuple[int, int]) -> None:
+    dice = torch.Generator().manual_seed(3)
+    ours, theirs = (torch.nn.Parameter(torch.ones(shape)) for _ in range(2))
+    settings = {"lr": 0.1, "weight_decay": 0.01, "adjust_lr_fn": "match_rms_adamw"}
+    pair = (ProcessorMuon([ours], **settings), torch.optim.Muon([theirs], **settings))
+    for number in range(4):
+        ours.grad = theirs.grad = torch.randn(shape, generator=dice)
+        for optimiser in pair:
+            optimiser.step()
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0.005)
+        if number == 1:  # a checkpoint of one goes on in the other
+            pair[0].load_state_dict(pair[1].state_dict())
+    assert pair[0].state_dict().keys() == pair[1].state_dict().keys()
 
 
 def test_a_token_sees_nothing_after_itself() -> None:
