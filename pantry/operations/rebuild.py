@@ -15,6 +15,7 @@ from pantry.operations.admission import Candidate, admit
 from pantry.operations.bases import FoundBase, base_here
 from pantry.operations.deltas import open_model, stricter_licence
 from pantry.operations.install import Arrived, Incoming, Say, check_format, install_files, licence_of
+from pantry.operations.parts import joined
 from pantry.repository.fetch import Fetcher, Progress
 from pantry.repository.refs import SUFFIX, HubRef, NamedRef, UrlRef, parse_ref
 from pantry.store.models import Store
@@ -162,10 +163,11 @@ def _joined(manifest: Manifest, base: str | None) -> str | None:
 
 
 def _files(stage: Path, new: Arrived, delta: DeltaFolder) -> list[Incoming]:
-    """What was rebuilt, and what came with the delta beside its payload; the former takes precedence."""
-    files = [Incoming(fact.path, stage / fact.path, fact.digest) for fact in delta.table.results]
-    for file in files:
-        check_format(file.file, file.path)
+    """What was rebuilt, parts of a model as one, and what came beside the payload; the former takes precedence."""
+    built = [(fact.path, stage / fact.path, fact.digest) for fact in delta.table.results]
+    for path, place, _ in built:
+        check_format(place, path)
+    files = [Incoming(*each) for each in joined(built, new.folder)]
     taken = {file.path.casefold() for file in files}
     beside = [entry for entry in new.entries if entry.path != PAYLOAD_NAME and entry.path.casefold() not in taken]
     return files + [Incoming(e.path, new.folder / e.path, e.digest, e.executable) for e in beside]

@@ -23,11 +23,14 @@ from pantry.core.errors import (
 )
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
+from pantry.flatpack.signature import sign
+from pantry.operations.deltas import DeltaFacts, make_delta
+from pantry.operations.models import remove_model
 from pantry.operations.pull import Options, pull
 from pantry.repository.refs import HubRef, parse_ref
 from pantry.store.models import Store
 from pantry.store.packages import Packages
-from tests.repository.flatpacks import gguf
+from tests.repository.flatpacks import SIGNER, gguf, trust_signer
 from tests.repository.servers import Faults, FileServer, serving
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -253,3 +256,23 @@ def test_references_to_the_hub(text: str, ref: HubRef) -> None:
 def test_what_is_no_reference_to_the_hub(text: str) -> None:
     with pytest.raises(UsageError):
         parse_ref(text)
+
+
+def test_a_delta_on_a_model_of_the_hub_fetches_that_very_file(paths: Paths, hub: FileServer, tmp_path: Path) -> None:
+    """The delta says repository, commit and file of its base by itself; the hub's licence is joined."""
+    quantisations(hub, card={"license": "apache-2.0"})
+    trust_signer(paths)
+    base = pull(paths, f"hf://{REPO}:bf16").model
+    (tmp_path / "tuned.gguf").write_bytes(gguf("tuned"))
+    facts = DeltaFacts(name="tuned", licence="CC-BY-4.0")
+    made = make_delta(paths, str(base), str(tmp_path / "tuned.gguf"), tmp_path / "tuned.fpk", facts=facts)
+    assert made.report.manifest.delta is not None
+    assert made.report.manifest.delta.bases[0].repository == f"hf://{REPO}@{COMMIT}/Fox-1B-BF16.gguf"
+    remove_model(paths, str(base))
+    quantisations(hub, card={"license": "cc-by-nc-4.0"})
+    result = pull(paths, str(sign(made.path, [SIGNER])))
+    with Store.open(paths) as store:
+        model = store.get(ModelName("tuned"))
+        assert store.verified_file(model).read_bytes() == gguf("tuned")
+        assert model.facts["licence"] == "CC-BY-NC-4.0 AND Apache-2.0 AND CC-BY-4.0"
+    assert result.package.signer == "Ada"

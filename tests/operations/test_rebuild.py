@@ -33,6 +33,7 @@ from pantry.operations.upkeep import collect_garbage, verify_everything
 from pantry.store.models import Store
 from pantry.store.packages import Packages
 from pantry.workshop.delta import apply as apply_module
+from tests.formats.test_split import split_model
 from tests.repository.flatpacks import SIGNER, Published, make_flatpack, trust_signer
 from tests.repository.servers import FileServer, serving
 from tests.workshop.model_files import bf16, gguf, normal, safetensors, sharded, write_folder
@@ -447,3 +448,15 @@ def test_terms_are_refused_or_accepted_as_typed(added: Paths, lab: Lab, capsys: 
     assert "--accept-terms" in shown
     assert not run(["pull", "tuned", "--accept-terms"])
     assert "tuned 1.0.0 is installed." in capsys.readouterr().out
+
+
+def test_a_model_that_is_rebuilt_in_parts_becomes_one(added: Paths, lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    parts = split_model(tmp_path / "parts", "Fox-Q8_0")
+    base = write_folder(tmp_path / "plain", {"model.gguf": MODELS[0]})
+    lab.delta("tuned", base, parts[0].parent, base_name="fox")
+    result = pull(added, "tuned")
+    assert result.model == ModelName("tuned")
+    assert pull(added, "tuned").up_to_date
+    with Store.open(added) as store:
+        assert [f.path for f in Packages(store).files(result.package)] == ["Fox-Q8_0.gguf", "flatpack.toml"]
