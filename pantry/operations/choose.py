@@ -145,11 +145,14 @@ class Selector:
     ) -> tuple[Request, list[Candidate]]:
         """The request with the full name of the model it names, and that model if only the catalogue has it.
 
-        Raises ModelNotFoundError with the nearest name when nobody knows it.
+        A name that nobody knows may give way to the requirements; without them it raises ModelNotFoundError with the
+        nearest name.
         """
         if request.model is None or any(each.name == request.model for each in here):
             return request, []
         entry = self.catalogue.find_model(request.model)
+        if entry is None and request.mode not in ("none", "load"):
+            return request, []
         if entry is None:
             names = [*(each.name for each in here), *self.catalogue.model_names]
             hint = did_you_mean(request.model, names, "See what there is with: pantry list, pantry search")
