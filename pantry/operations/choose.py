@@ -151,7 +151,7 @@ class Selector:
         if request.model is None or any(each.name == request.model for each in here):
             return request, []
         entry = self.catalogue.find_model(request.model)
-        if entry is None and request.mode not in ("none", "load"):
+        if entry is None and request.needs and request.mode not in ("none", "load"):
             return request, []
         if entry is None:
             names = [*(each.name for each in here), *self.catalogue.model_names]
