@@ -35,7 +35,9 @@ def match_base(source: Source, table: Delta, index: Index, progress: Progress | 
         differences.append(difference)
     as_bytes = _files_as_bytes(index)
     for accepted in table.bases:
-        if accepted.contents is not None and source.tensors and source.contents == accepted.contents:
+        if accepted.contents is None or not source.tensors:
+            continue
+        if source.hash_contents(progress) == accepted.contents:
             files = _by_path(source, accepted)
             needed = tuple(fact for fact in accepted.files if fact.path in as_bytes)
             difference = _first_difference(needed, files, progress)
