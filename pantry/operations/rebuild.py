@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from pantry.core.errors import NotFoundError, PantryError, TermsError, UsageError, VerificationError
@@ -26,6 +27,8 @@ from pantry.workshop.delta.match import match_base
 from pantry.workshop.delta.payload import PAYLOAD_NAME, BaseTerms
 
 _HUB = "https://huggingface.co/"
+MOST_PLACES = 8
+"""Places a base is looked for in; a stranger wrote the list."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class Rebuilder:
         """Pull the base from where the manifest says it is. Its terms come first."""
         accepted, terms = delta.table.bases[0], delta.payload.index.base
         self._show_terms(delta.manifest, accepted, terms)
-        where = list(self._places(delta.table.bases))
+        where = list(islice(self._places(delta.table.bases), MOST_PLACES))
         for number, (reference, repository) in enumerate(where):
             try:
                 return self.bring(reference, repository)
