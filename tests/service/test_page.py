@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from http.cookies import SimpleCookie
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -188,6 +189,21 @@ def test_another_user_cannot_use_a_link(service: Service) -> None:
     done = subprocess.run([sys.executable, "-c", program, str(service.port), code], capture_output=True, text=True)
     assert done.stdout == "403\n", done.stderr
     assert service.ask("POST", "/ui/login", {"code": code}, key=None)[0] == 200
+
+
+def test_command_opens_the_browser_or_prints_the_link(service: Service, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pantry", "page"]
+    opened, browser = tmp_path / "opened", tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    browser.chmod(0o755)
+    environment = {**service.environment, "BROWSER": str(browser)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+    assert done.stdout == "The page is open in your browser.\n", done.stderr
+    shown = subprocess.run([*command, "--link"], env=environment, capture_output=True, text=True, timeout=30).stdout
+    for link in (opened.read_text(), shown):
+        address, _, code = link.strip().partition("#")
+        assert address == f"http://127.0.0.1:{service.port}/ui/"
+        assert service.ask("POST", "/ui/login", {"code": code}, key=None)[0] == 200
 
 
 def test_overview_tells_who_answers_now(service: Service) -> None:
