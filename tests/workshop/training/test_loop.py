@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -57,9 +58,9 @@ def test_muon_on_a_processor_is_that_of_torch(shape: tuple[int, int]) -> None:
         ours.grad = theirs.grad = torch.randn(shape, generator=dice)
         for optimiser in pair:
             optimiser.step()
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=0.005)
+        assert (ours - theirs).norm() < 0.03 * (theirs - 1).norm()  # bfloat16 has 8 bits
         if number == 1:  # a checkpoint of one goes on in the other
-            pair[0].load_state_dict(pair[1].state_dict())
+            pair[0].load_state_dict(copy.deepcopy(pair[1].state_dict()))
     assert pair[0].state_dict().keys() == pair[1].state_dict().keys()
 
 
