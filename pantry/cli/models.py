@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from pantry.operations.fit import Fit
     from pantry.store.models import InstalledModel
+    from pantry.store.packages import Package, PackageFile
 
 PANEL = "Models"
 
@@ -22,10 +23,11 @@ def register(app: typer.Typer) -> None:
 
 def list_models(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
     """List the models on this machine."""
-    from pantry.cli._output import print_json, print_table
+    from pantry.cli._output import note, print_json, print_table
     from pantry.core.paths import find_paths
     from pantry.core.units import format_bytes
     from pantry.operations.models import installed_models
+    from pantry.operations.packages import packages_without_model
 
     models = installed_models(find_paths())
     if as_json:
@@ -47,6 +49,8 @@ def list_models(as_json: bool = typer.Option(False, "--json", help="Print JSON."
     ]
     columns = ["NAME", "ID", "SIZE", "PARAMETERS", "TYPE", "CONTEXT", "LICENCE", *(["BUILT FROM"] if rebuilt else [])]
     print_table(columns, rows, "No model is installed. `pantry run starter` brings the first one.")
+    if others := packages_without_model(find_paths()):
+        note(f"Also installed, not to be run: {', '.join(each.name for each in others[:5])}. See: pantry package list")
 
 
 def show(
@@ -64,8 +68,12 @@ def show(
     from pantry.operations.catalogue import describe_any
     from pantry.operations.fit import fit_named
     from pantry.operations.machine import machine_facts
+    from pantry.operations.packages import shown_package
 
     paths = find_paths()
+    if (package := shown_package(paths, model)) is not None:
+        _show_package(*package, as_json=as_json)
+        return
     catalogue = open_catalogue(paths)
     shown = describe_any(paths, catalogue, model)
     found, description = shown.installed, shown.description
@@ -95,6 +103,28 @@ def show(
         print_rights(shown.answers)
     if fit:
         typer.echo(f"\n{_fit_line(fit)}")
+
+
+def _show_package(package: Package, files: list[PackageFile], *, as_json: bool) -> None:
+    """What is installed and is no model that runs: a dataset, a recipe, weights in a format without an engine."""
+    from pantry.cli._output import note, print_facts, print_json
+    from pantry.core.units import format_bytes
+
+    if as_json:
+        print_json({**package.__dict__, "files": [file.path for file in files]})
+        return
+    print_facts(
+        {
+            "package": f"{package.name} {package.version}",
+            "kind": package.kind,
+            "about": package.summary,
+            "size": f"{format_bytes(package.size)} in {len(files)} files",
+            "from": package.source,
+            "signed by": package.signer or "nobody",
+        }
+    )
+    if package.kind == "model":
+        note("It holds no file that an engine here runs; GGUF files run.")
 
 
 def _print_installed(found: InstalledModel) -> None:

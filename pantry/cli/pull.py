@@ -52,6 +52,9 @@ def pull(
         typer.echo(f"{each.package.name} {each.package.version} {state}.")
     if (last := pulled[-1]).model is not None and not last.up_to_date:
         note(f'Try it: pantry run {last.model} "Hello"')
+    for each in pulled:
+        if each.model is None and each.package.kind == "model":
+            note(f"No engine here runs its files; GGUF files run. They are: pantry package files {each.package.name}")
 
 
 def gc(

@@ -18,6 +18,7 @@ from pantry.formats.split import part_name
 from pantry.operations.parts import whole_model
 from pantry.store.blobs import Progress
 from pantry.store.models import InstalledModel, Store
+from pantry.store.packages import Packages
 
 STARTER = ModelName("starter")
 """The model that travels inside the package."""
@@ -144,10 +145,16 @@ def model_path(paths: Paths, name: str) -> Path:
 def remove_model(paths: Paths, name: str) -> int:
     """Unload a model if a service runs, forget it, and delete its file unless another uses it; the bytes freed.
 
+    A package without a model that is called so goes as well.
+
     Raises ModelNotFoundError, or ConflictError while the model writes an answer.
     """
-    parsed = ModelName.parse(name)
+    from pantry.operations.packages import package_without_model
+
     with Store.open(paths) as store:
+        if (package := package_without_model(store, name)) is not None:
+            return Packages(store).remove(package)
+        parsed = ModelName.parse(name)
         store.get(parsed)
         with contextlib.suppress(ServiceUnavailableError):
             ServiceConnection(paths).post("/admin/unload", {"model": str(parsed)})

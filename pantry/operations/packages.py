@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
-from pantry.core.errors import ConflictError
+from pantry.core.errors import ConflictError, UsageError
 from pantry.core.files import staged_file, storage_errors
 from pantry.core.paths import Paths
+from pantry.core.refs import ModelName
 from pantry.store.models import Store
 from pantry.store.packages import Package, PackageFile, Packages
 
@@ -15,6 +17,29 @@ def installed_packages(paths: Paths, kind: str | None = None) -> list[Package]:
     """All installed packages by name, or those of one kind."""
     with Store.open(paths) as store:
         return Packages(store).list(kind)
+
+
+def packages_without_model(paths: Paths) -> list[Package]:
+    """The installed packages that hold nothing an engine here runs."""
+    with Store.open(paths) as store:
+        return Packages(store).without_model()
+
+
+def package_without_model(store: Store, text: str) -> Package | None:
+    """The package without a model that is called so: by its name, or by the last part of it; None if a model is."""
+    called = text.strip().lower().replace("hf://", "hf.co/")
+    found = [each for each in Packages(store).without_model() if f"/{each.name.lower()}".endswith(f"/{called}")]
+    with contextlib.suppress(UsageError):
+        if store.find(ModelName.parse(called)) is not None:
+            return None
+    return found[-1] if found else None
+
+
+def shown_package(paths: Paths, text: str) -> tuple[Package, list[PackageFile]] | None:
+    """The package without a model that is called so, and its files; None for anything else."""
+    with Store.open(paths) as store:
+        package = package_without_model(store, text)
+        return (package, Packages(store).files(package)) if package else None
 
 
 def package_files(paths: Paths, name: str, version: str | None = None) -> tuple[Package, list[PackageFile]]:

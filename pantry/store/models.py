@@ -93,10 +93,22 @@ class Store:
         """The model of that name. Raises ModelNotFoundError with the nearest name."""
         found = self.find(name)
         if found is None:
+            self._check_packages(name)
             known = [str(model.name) for model in self.list()]
             listed = f"Installed: {', '.join(known[:5])}." if known else "No model is installed yet."
             raise ModelNotFoundError(f"There is no model {str(name)!r}.", hint=did_you_mean(str(name), known, listed))
         return found
+
+    def _check_packages(self, name: ModelName) -> None:
+        """Raises ModelNotFoundError when something is installed under the name that is no model an engine runs."""
+        sql = """SELECT name, kind FROM packages WHERE '/' || lower(name) LIKE '%/' || :name
+            AND id NOT IN (SELECT package FROM models WHERE package IS NOT NULL)"""
+        row = self.database.row(sql, {"name": name.name})
+        if row is not None:
+            raise ModelNotFoundError(
+                f"{name} is installed as {row['name']}, a {row['kind']} without a file that an engine here runs.",
+                hint=f"Its files: pantry package files {row['name']}. Of models, GGUF files run.",
+            )
 
     def find(self, name: ModelName) -> InstalledModel | None:
         """The model of that name, or None."""

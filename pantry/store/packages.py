@@ -80,6 +80,7 @@ class NewModel:
 _SELECT = """SELECT packages.*,
     (SELECT total(size) FROM package_files JOIN blobs USING (digest) WHERE package = id) AS size
     FROM packages"""
+_NO_MODEL = "id NOT IN (SELECT package FROM models WHERE package IS NOT NULL)"
 
 
 class Packages:
@@ -122,6 +123,10 @@ class Packages:
             where, values = "name = ? AND version = ?", [name, version]
         row = self._db.row(f"{_SELECT} WHERE {where} ORDER BY id DESC", values)
         return _package(row) if row else None
+
+    def without_model(self) -> list[Package]:
+        """The packages no model of which can be run: data, recipes, weights in a format without an engine."""
+        return [_package(row) for row in self._db.rows(f"{_SELECT} WHERE {_NO_MODEL} ORDER BY name, id")]
 
     def files(self, package: Package) -> list[PackageFile]:
         """The files of a package by path."""
