@@ -45,7 +45,13 @@ def show(name: str = APP) -> None:
     app = show_app(find_paths(), name)
     grants = {f"may {name}": _words(grant) for name, grant in app.grants.items()}
     limit = f" of {app.tokens_per_day}" if app.tokens_per_day is not None else ""
-    facts = {"app": app.name, "id": app.id, "origin": app.origin, "since": app.created_at}
+    facts = {
+        "app": app.name,
+        "id": app.id,
+        "origin": app.origin,
+        "since": app.created_at,
+        "last seen": app.last_seen or "never",
+    }
     print_facts({**facts, "tokens today": f"{app.used_today}{limit}", **grants})
 
 

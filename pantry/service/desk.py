@@ -167,9 +167,14 @@ class Desk:
         return self._poked(request or start_job(self.gateway.store.database, caller, "download", details))
 
     async def bare_model(self, caller: Caller, name: str) -> tuple[InstalledModel, Path]:
-        """The verified file of a model, which nobody may write to, for a program that runs it itself."""
+        """The verified file of a model, which nobody may write to, for a program that runs it itself.
+
+        Raises ForbiddenError, or UsageError for a model at a provider.
+        """
         model = await self.gateway.model(name)
         self.gateway.permit(caller, Action.BARE_MODEL, model.name)
+        if model.format == REMOTE:
+            raise UsageError(f"{model.name} runs at a provider; there is no file of it here.")
 
         def verified() -> Path:
             with Store.open(self.gateway.paths) as store:  # SQLite connections belong to their thread

@@ -34,6 +34,7 @@ def test_app_is_added_changed_and_removed(paths: Paths) -> None:
         "session, load" in run("app", "allow", "Notes", "load").stdout or "load, session" in run("app", "list").stdout
     )
     assert "models qwen*" in run("app", "show", "Notes").stdout
+    assert "never" in run("app", "show", "Notes").stdout
     assert run("app", "deny", "Notes", "load").stdout == "Notes may now: session.\n"
     assert run("app", "limit", "Notes", "500").stdout == "Notes: 500 tokens a day.\n"
     listed = json.loads(run("app", "list", "--json").stdout)

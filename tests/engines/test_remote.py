@@ -225,6 +225,7 @@ def pantry(service: Service, *words: str, stdin: str = "") -> subprocess.Complet
     )
 
 
+@pytest.mark.slow
 def test_remote_model_beside_local_ones(provider_service: Service, tmp_path: Path) -> None:
     service = Service(tmp_path / "near", {KEY: provider_service.key})
     with starting(service):
@@ -237,6 +238,8 @@ def test_remote_model_beside_local_ones(provider_service: Service, tmp_path: Pat
             assert line.value("unload_llm", {"model": "far"})["state"] == "unloaded"
             assert line.value("download_model", {"model": "far"})["state"] == "installed"
             assert service.workers() == [], "nothing was loaded for that"
+            owner = service.ask("POST", "/call", {"function": "bare_model", "parameters": {"model": "far"}})
+            assert "runs at a provider" in owner[1]["message"]
         only = make_app(service.paths, "Only", "session")
         body = {"model": "far", "messages": [{"role": "user", "content": "one two"}]}
         status, answer = service.ask("POST", "/v1/chat/completions", body, key=only)
@@ -255,6 +258,7 @@ def test_remote_model_beside_local_ones(provider_service: Service, tmp_path: Pat
         assert "policy allows no models at a provider" in refused.stderr
 
 
+@pytest.mark.slow
 def test_key_in_the_keyring(provider_service: Service, tmp_path: Path) -> None:
     (tmp_path / "filering.py").write_text(
         "import json, pathlib\n"
