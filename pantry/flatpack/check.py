@@ -34,7 +34,7 @@ def check_source(folder: Path) -> Manifest:
 def _no_card(manifest: Manifest, folder: Path) -> BadFileError:
     return BadFileError(
         f"{folder} has no {CARD_NAME}, which says what data its {_whose(manifest)} come from.",
-        hint=f"Make one with: pantry dataset new {folder / CARD_NAME}.{_way_out(manifest)}",
+        hint=f"`pantry dataset new {folder / CARD_NAME}` makes one.{_way_out(manifest)}",
     )
 
 
