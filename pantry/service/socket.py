@@ -106,8 +106,12 @@ class _Connection:
 
     async def send(self, reply: Value) -> None:
         """Send one line. Raises LeftError when the program left or does not read."""
+        line = json.dumps(reply, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
         try:
-            self._writer.write(json.dumps(reply, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+            self._writer.write(line)
+        except RuntimeError:  # what uvloop raises for a connection that broke a moment ago
+            raise LeftError("the connection is closed") from None
+        try:
             async with asyncio.timeout(self._settings.write_timeout):
                 await self._writer.drain()
         except TimeoutError:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import uvloop
 
 from pantry.core.settings import Settings
 from pantry.service.calls import parse_call
@@ -36,3 +37,24 @@ def test_call_that_fails_with_any_error_is_answered(error: Exception) -> None:
 
     reply = json.loads(asyncio.run(answered()))
     assert (reply["id"], reply["status"], reply["code"]) == (7, "error", "internal_error")
+
+
+def test_program_that_left_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    """uvloop, unlike asyncio, raises when something is written to a connection that is closed."""
+
+    async def told() -> dict[str, Any]:
+        return {"text": "too late"}
+
+    async def answered() -> None:
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        desk = cast(Desk, SimpleNamespace(gateway=SimpleNamespace(settings=Settings())))
+        connection = _Connection(desk, reader, writer)
+        writer.transport.abort()
+        await asyncio.sleep(0.01)
+        await connection._run(parse_call({"function": "whoami"}), told())
+        await connection.end()
+
+    uvloop.run(answered())
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
