@@ -28,9 +28,10 @@ FEW_DOCUMENTS = 20
 _SETTINGS = (
     "tokenizer", "vocab", "validation", "text_field", "deduplicate", "near_duplicates", "near_threshold", "scrub",
     "languages", "dataset", "dataset_config", "dataset_split", "min_characters", "max_characters",
+    "shard_tokens",
 )  # fmt: skip
 """What decides about the token files."""
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def _build(documents: Iterator[Document], recipe: TrainingRecipe, room: Path) ->
     for name, held_out in (("train", False), ("validation", True)):
         part = _part(kept, recipe.validation, whole, held_out=held_out)
         encoded = (tok.encode_document(tokenizer, document) for document in part)
-        write_tokens(encoded, room / f"{name}.tokens", vocab, marks=chat)
+        write_tokens(encoded, room / f"{name}.tokens", vocab, marks=chat, shard=recipe.shard_tokens)
     for document in _part(kept, recipe.validation, whole, held_out=True):
         held_out_bytes += tok.own_bytes(document)
     kept.unlink()

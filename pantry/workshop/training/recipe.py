@@ -28,7 +28,7 @@ TOKENS_PER_PARAMETER = 20
 """How long to train when nobody says: Hoffmann et al. 2022."""
 BUDGET = ("tokens", "minutes")
 """Settings that say how long; a resumed run may be given other ones."""
-PACE = ("save_minutes", "evaluate_every", "evaluate_tokens", "patience", "gguf", "onnx", "tensorboard")
+PACE = ("save_minutes", "evaluate_every", "evaluate_tokens", "patience", "gguf", "onnx", "tensorboard", "shard_tokens")
 """Settings that change nothing about the weights of a step."""
 MEANS = ("parallel", "compile")
 """Settings that change nothing about them save their rounding."""
@@ -90,6 +90,7 @@ class TrainingRecipe(BaseModel):
     languages: str = Field("", description="keep only documents in these languages (ISO 639 codes, by commas)")
     min_characters: int = Field(1, ge=1)
     max_characters: int | None = Field(None, ge=1)
+    shard_tokens: int = Field(1 << 28, ge=1, description="tokens in one file of the working folder")
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainingRecipe:

@@ -176,11 +176,9 @@ def _budget(recipe: RecipeFolder, saved: dict[str, Any] | None) -> Budget | None
 
 
 def _data_text(data: Prepared) -> str:
-    said = "; ".join(data.cleaned.sentences())
-    counts = (
-        f"{data.cleaned.kept:,} documents, {len(data.train):,} tokens to train on, {len(data.validation):,} held out"
-    )
-    return f"{counts}; vocabulary {data.vocab:,}" + (f"; {said}" if said else "")
+    documents = "1 document" if data.cleaned.kept == 1 else f"{data.cleaned.kept:,} documents"
+    counts = f"{documents}, {len(data.train):,} tokens to train on, {len(data.validation):,} held out"
+    return "; ".join([f"{counts}; vocabulary {data.vocab:,}", *data.cleaned.sentences()])
 
 
 def _learn(trainer: Trainer, room: Path, watcher: Watcher) -> None:

@@ -75,9 +75,32 @@ def test_token_files_give_back_what_was_written(tmp_path: Path) -> None:
     assert own.tolist() == [[False, True], [True, True]]
 
 
+@pytest.mark.parametrize("size", [1, 3, 7, 10, 99])
+def test_shards_are_read_as_one_file(tmp_path: Path, size: int) -> None:
+    documents = [(list(range(at, at + 4)), [at % 8 == 0] * 4) for at in range(0, 20, 4)]
+    write_tokens([([9] * 50, [True] * 50)], tmp_path / "a.tokens", 300, marks=True, shard=2)
+    assert write_tokens(documents, tmp_path / "a.tokens", 300, marks=True, shard=size) == 20
+    assert len(list(tmp_path.glob("a-*.tokens"))) == -(-20 // size)
+    file = TokenFile.open(tmp_path / "a.tokens", 300)
+    assert (len(file), file.ids.tolist(), file.ids[3:9].tolist()) == (20, list(range(20)), list(range(3, 9)))
+    ids, own = file.windows(np.array([0, 5, 15]), 5)
+    assert ids.tolist() == [list(range(start, start + 5)) for start in (0, 5, 15)]
+    assert own is not None
+    assert own.tolist() == [[at // 4 % 2 == 0 for at in row] for row in ids.tolist()]
+    assert file.own is not None
+    assert file.own.sum() == 12
+
+
+def test_a_shard_of_marks_that_is_missing_is_told(tmp_path: Path) -> None:
+    write_tokens([([1, 2, 3], [True] * 3)], tmp_path / "a.tokens", 300, marks=True, shard=2)
+    (tmp_path / "a-00001.own").unlink()
+    with pytest.raises(BadFileError, match=r"1 files of marks are missing beside a\.tokens"):
+        TokenFile.open(tmp_path / "a.tokens", 300)
+
+
 def test_a_file_of_marks_of_another_length_is_refused(tmp_path: Path) -> None:
     write_tokens([([1, 2, 3], [True] * 3)], tmp_path / "a.tokens", 300, marks=True)
-    (tmp_path / "a.own").write_bytes(b"\1")
+    (tmp_path / "a-00000.own").write_bytes(b"\1")
     with pytest.raises(BadFileError, match="1 marks for 3 tokens"):
         TokenFile.open(tmp_path / "a.tokens", 300)
 
@@ -131,11 +154,11 @@ def test_many_documents_hold_out_whole_ones(tmp_path: Path) -> None:
 def test_data_are_prepared_again_only_when_they_or_their_settings_change(tmp_path: Path) -> None:
     room, text = tmp_path / "room", "one two three\n" * 40
     prepare(folder_with(tmp_path, text), room)
-    before = (room / "train.tokens").stat().st_mtime_ns
+    before = (room / "train-00000.tokens").stat().st_mtime_ns
     prepare(folder_with(tmp_path, text, learning_rate=0.5), room)
-    assert (room / "train.tokens").stat().st_mtime_ns == before
+    assert (room / "train-00000.tokens").stat().st_mtime_ns == before
     prepare(folder_with(tmp_path, text, vocab=270), room)
-    assert (room / "train.tokens").stat().st_mtime_ns > before
+    assert (room / "train-00000.tokens").stat().st_mtime_ns > before
     assert (
         prepare(folder_with(tmp_path, text + "four"), room).data_digest
         != prepare(folder_with(tmp_path, text), room).data_digest
