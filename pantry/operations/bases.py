@@ -58,7 +58,7 @@ def published_as(paths: Paths, model: str) -> PublishedAs | None:
             return None
         file = _file_of(store, found)
     package, version = found.facts.get("package"), str(found.facts.get("version") or "")
-    licence = _known_licence(found.facts.get("licence"))
+    licence = known_licence(found.facts.get("licence"))
     if found.source.startswith("hf://"):
         return PublishedAs(str(found.name), f"{found.source}/{file}" if file else found.source, licence)
     if package is None:
@@ -76,7 +76,7 @@ def _file_of(store: Store, model: InstalledModel) -> str | None:
     return next((file.path for file in files if file.digest == model.digest), None)
 
 
-def _known_licence(text: object) -> str | None:
+def known_licence(text: object) -> str | None:
     """The licence, unless it is free text from the header of a file."""
     try:
         return check_licence(str(text)) if text else None

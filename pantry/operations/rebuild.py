@@ -13,7 +13,7 @@ from pantry.core.paths import Paths
 from pantry.core.units import format_bytes, printable
 from pantry.flatpack.manifest import DeltaBase, Manifest
 from pantry.operations.admission import Candidate, admit
-from pantry.operations.bases import FoundBase, base_here
+from pantry.operations.bases import FoundBase, base_here, known_licence
 from pantry.operations.deltas import open_model, stricter_licence
 from pantry.operations.install import Arrived, Incoming, Say, check_format, install_files, licence_of
 from pantry.operations.parts import joined
@@ -56,7 +56,7 @@ class Rebuilder:
         with DeltaFolder(new.folder) as delta, ExitStack() as held:
             require_space(self.paths.partial, delta.payload.index.size)
             base = held.enter_context(self._base(store, delta))
-            licence = _joined(delta.manifest, base.licence)
+            licence = stricter_licence(known_licence(base.licence), licence_of(delta.manifest))
             if licence != licence_of(delta.manifest):
                 admit(self.paths, Candidate(delta.manifest.name, licence, signature=new.verdict.state))
             self.say("rebuilding", f"{format_bytes(delta.payload.index.size)} on {base.called}")
@@ -156,15 +156,6 @@ def _first_file(accepted: DeltaBase) -> str:
     return f"{accepted.files[0].path!r} ({accepted.files[0].digest.short}…)" if accepted.files else "the base"
 
 
-def _joined(manifest: Manifest, base: str | None) -> str | None:
-    """The stricter combination of what the delta says and what is known of the base here."""
-    own = licence_of(manifest)
-    try:
-        return stricter_licence(base, own)
-    except UsageError:  # the base's licence is free text from a file's header
-        return own
-
-
 def _files(stage: Path, new: Arrived, delta: DeltaFolder) -> list[Incoming]:
     """What was rebuilt, parts of a model as one, and what came beside the payload; the former takes precedence."""
     built = [(fact.path, stage / fact.path, fact.digest) for fact in delta.table.results]
@@ -177,10 +168,12 @@ def _files(stage: Path, new: Arrived, delta: DeltaFolder) -> list[Incoming]:
 
 
 def _facts(delta: DeltaFolder, base: FoundBase, licence: str | None) -> dict[str, object]:
+    """What is told of the result. `base` stands there only while no licence covers it: its rights are open then."""
     accepted = base.matched.accepted
+    covered = known_licence(base.licence) or delta.payload.index.base.licence
     return {
         "licence": licence,
-        "base": [printable(accepted.name)],
+        "base": [] if covered else [printable(accepted.name)],
         "built_from": f"{printable(accepted.name)} ({', '.join(f.digest.short for f in accepted.files[:3])})",
     }
 

@@ -146,7 +146,7 @@ def test_a_delta_pulls_its_base_and_becomes_a_model(added: Paths, lab: Lab) -> N
         facts = store.get(ModelName("tuned")).facts
         files = [file.path for file in Packages(store).files(result.package)]
     assert facts["licence"] == "MIT AND Apache-2.0"
-    assert facts["base"] == ["fox"]
+    assert "base" not in facts, "its licence is in the result's"
     assert facts["built_from"].startswith("fox (")
     assert files == ["flatpack.toml", "model.gguf"], "the payload is not kept"
     assert left_behind(added) == []
@@ -168,6 +168,8 @@ def test_a_base_that_is_here_under_another_name_is_used(added: Paths, lab: Lab, 
     _, steps = pulled(added, "tuned")
     assert ("base found", "mine: every digest is right") in steps
     assert "base terms" not in dict(steps), "nothing is asked for"
+    with Store.open(added) as store:
+        assert store.get(ModelName("tuned")).facts["base"] == ["a-name-nobody-offers"], "its licence is not known"
     assert content(added, "tuned") == MODELS[1]
 
 
