@@ -104,7 +104,9 @@ def _rows(fit: Fit, *, whole: bool) -> list[list[str]]:
             format_bytes(row.need.vram) if row.need.vram else "-",
             f"{row.need.offloaded_layers} of {fit.layers + 1}" if row.need.vram else "-",
             "best" if row == fit.best else "yes" if row.fits else "no",
-            f"{row.speed:.3g} tokens/s, {row.speed_class}" if row.speed else "unknown",
+            f"{row.speed:.3g} tokens/s, {row.speed_class}{', measured' if fit.measured else ''}"
+            if row.speed
+            else "unknown",
         ]
         for row in shown
     ]

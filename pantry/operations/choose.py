@@ -15,7 +15,7 @@ from pantry.catalogue.schema import ModelEntry, Use
 from pantry.client.connection import ServiceConnection
 from pantry.core.errors import ModelNotFoundError, ServiceUnavailableError, did_you_mean
 from pantry.core.paths import Paths, find_paths
-from pantry.core.refs import Digest
+from pantry.core.refs import Digest, ModelName
 from pantry.core.settings import load_settings
 from pantry.core.units import format_bytes
 from pantry.operations._advice import advise
@@ -64,8 +64,8 @@ class Selector:
         self.room = room
         self._wanted = Wanted(catalogue, policy, bandwidth, room)
         self._identities: dict[tuple[Digest, str], Identity] = {}
-        self._made: dict[tuple[str, str, tuple[Use, ...]], Candidate] = {}
-        self._measured: dict[tuple[str, str, tuple[Use, ...]], tuple[Evidence, Candidate]] = {}
+        self._made: dict[tuple[str, ModelName, tuple[Use, ...]], Candidate] = {}
+        self._measured: dict[tuple[str, ModelName, tuple[Use, ...]], tuple[Evidence, Candidate]] = {}
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -98,11 +98,12 @@ class Selector:
         try:
             return decide(request)
         except ModelNotFoundError as error:
-            if request.mode in ("none", "load") or not self._is_known(request.model, models):
+            if request.mode in ("none", "load") or not self.is_known(request.model, models):
                 raise
             raise advise(request, error, decide, self.vocabulary, self._download_size) from None
 
-    def _is_known(self, name: str | None, models: Iterable[InstalledModel]) -> bool:
+    def is_known(self, name: str | None, models: Iterable[InstalledModel]) -> bool:
+        """Whether a model of that name is installed or in the catalogue; also when no name is given."""
         return name is None or any(str(m.name) == name for m in models) or self.catalogue.find_model(name) is not None
 
     def _download_size(self, name: str) -> int | None:
@@ -154,15 +155,20 @@ class Selector:
         if entry is None and request.needs and request.mode not in ("none", "load"):
             return request, []
         if entry is None:
-            names = [*(each.name for each in here), *self.catalogue.model_names]
-            hint = did_you_mean(request.model, names, "See what there is with: pantry list, pantry search")
-            raise ModelNotFoundError(f"There is no model {request.model[:80]!r}.", hint=hint)
+            raise self.unknown(request.model, [each.name for each in here])
         return replace(request, model=entry.id), [self._from_entry(entry, uses)] if is_obtainable(entry) else []
+
+    def unknown(self, name: str, installed: Iterable[str]) -> ModelNotFoundError:
+        """The error for a model that is neither installed nor in the catalogue, with the nearest name."""
+        hint = did_you_mean(
+            name, [*installed, *self.catalogue.model_names], "See what there is with: pantry list, pantry search"
+        )
+        return ModelNotFoundError(f"There is no model {name[:80]!r}.", hint=hint)
 
     def _candidate(
         self, model: InstalledModel, uses: tuple[Use, ...], is_loaded: bool, evidence: Evidence | None
     ) -> Candidate:
-        key = (str(model.digest), str(model.name), uses)
+        key = (model.digest.hex, model.name, uses)
         base = self._made.get(key)
         if base is None:
             base = self._made[key] = self._make(model, uses)
@@ -292,8 +298,8 @@ def choose(
 
     What was measured here and the memory's speed are those of this home unless they are given.
 
-    Raises ModelNotFoundError that says what excluded how many and what came nearest, UsageError for words that are
-    no tag, capability, use or preference.
+    Raises ModelNotFoundError that says what excluded how many and what came nearest, or that nobody knows `model`;
+    UsageError for words that are no tag, capability, use or preference.
     """
     home = paths or find_paths()
     catalogue = Catalogue.open(home)
@@ -301,8 +307,10 @@ def choose(
     parsed = parse_needs(needs, selector.vocabulary) if isinstance(needs, str) else tuple(needs)
     request = Request(parsed, parse_preferences(prefer, selector.vocabulary), mode, model)
     with Store.open(home) as store:
-        found = evidence_of(store.database) if evidence is None else evidence
-        return selector.choose(request, store.list(), loaded, found)
+        found, models = evidence_of(store.database) if evidence is None else evidence, store.list()
+        if model is not None and not selector.is_known(model, models):
+            raise selector.unknown(model, [str(each.name) for each in models])
+        return selector.choose(request, models, loaded, found)
 
 
 def open_selector(

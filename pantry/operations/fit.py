@@ -12,10 +12,11 @@ from pantry.catalogue.lookup import Catalogue
 from pantry.catalogue.memory import KV_ELEMENT, KV_SHARE, USUAL_CONTEXT, active_weights
 from pantry.catalogue.query import Order, Query
 from pantry.catalogue.schema import ModelEntry
-from pantry.core.errors import BadFileError, NotFoundError
+from pantry.core.errors import BadFileError, ModelNotFoundError, NotFoundError, UsageError
 from pantry.core.files import write_atomically
 from pantry.core.foreign_json import parse_file_json
 from pantry.core.paths import Paths
+from pantry.core.refs import ModelName
 from pantry.formats import gguf, safetensors
 from pantry.formats.memory import (
     Architecture,
@@ -27,6 +28,8 @@ from pantry.formats.memory import (
     longest_context,
 )
 from pantry.operations.machine import Machine
+from pantry.operations.models import find_model
+from pantry.operations.speeds import Speed, speeds_of
 from pantry.selection import READABLE
 from pantry.store.models import InstalledModel, Store
 
@@ -72,6 +75,8 @@ class Fit:
     """With the best quantisation, or the smallest when none fits."""
     device_layers: int
     layers: int
+    measured: Speed | None = None
+    """The speed of its answers on this machine; then that of the rows, too."""
 
     def to_json(self) -> dict[str, Any]:
         """The result for programs; bytes."""
@@ -96,6 +101,7 @@ class Fit:
             "longest_context": self.longest_context,
             "device_layers": self.device_layers,
             "layers": self.layers,
+            "measured": asdict(self.measured) if self.measured else None,
             "rows": [row(each) for each in self.rows],
         }
 
@@ -122,11 +128,20 @@ def fit_file(path: Path, machine: Machine, *, cache_type: str = "f16", parallel:
 def fit_installed(
     paths: Paths, store: Store, model: InstalledModel, machine: Machine, *, cache_type: str = "f16", parallel: int = 1
 ) -> Fit:
-    """How an installed model fits. The figures of its header are kept by digest, so the file is read once."""
+    """How an installed model fits, with the speed measured here if there is one.
+
+    The figures of its header are kept by digest, so the file is read once.
+    """
     architecture = _kept_architecture(paths, store, model)
     quantisation = str(model.facts.get("quantisation") or model.format)
     name = str(model.name)
-    return _fit(name, {quantisation: architecture}, machine, None, cache_type, parallel, installed=True, exact=True)
+    fit = _fit(name, {quantisation: architecture}, machine, None, cache_type, parallel, installed=True, exact=True)
+    measured = speeds_of(store.database).get(model.digest)
+    if measured is None:
+        return fit
+    rows = tuple(replace(row, speed=measured.rate) for row in fit.rows)
+    best = replace(fit.best, speed=measured.rate) if fit.best else None
+    return replace(fit, rows=rows, best=best, measured=measured)
 
 
 def fit_entry(model: ModelEntry, machine: Machine, *, cache_type: str = "f16", parallel: int = 1) -> Fit:
@@ -151,17 +166,23 @@ def fit_named(
     """Fits for names of installed models, files, or models of the catalogue. Raises NotFoundError for others."""
     found = []
     with Store.open(paths) as store:
-        installed = {str(model.name): model for model in store.list()}
         for name in names:
-            if name in installed:
-                found.append(
-                    fit_installed(paths, store, installed[name], machine, cache_type=cache_type, parallel=parallel)
-                )
+            model = _installed(paths, store, name)
+            if model is not None:
+                found.append(fit_installed(paths, store, model, machine, cache_type=cache_type, parallel=parallel))
             elif name.endswith((".gguf", ".safetensors")):
                 found.append(fit_file(Path(name), machine, cache_type=cache_type, parallel=parallel))
             else:
                 found.append(fit_entry(catalogue.model(name), machine, cache_type=cache_type, parallel=parallel))
     return found
+
+
+def _installed(paths: Paths, store: Store, name: str) -> InstalledModel | None:
+    """The installed model of that name, the starter model included; None when there is none."""
+    try:
+        return find_model(paths, store, ModelName.parse(name))
+    except (ModelNotFoundError, UsageError):
+        return None
 
 
 def what_fits(catalogue: Catalogue, machine: Machine, *, limit: int = 20, cache_type: str = "f16") -> list[Fit]:

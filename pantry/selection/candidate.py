@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -64,28 +64,42 @@ class Candidate:
 
 def meets(candidate: Candidate, need: Need, vocabulary: Vocabulary) -> bool:
     """Whether `candidate` meets `need`. Unknown never meets a requirement; what was measured outranks a tag."""
+    return test_of(need, vocabulary)(candidate)
+
+
+def test_of(need: Need, vocabulary: Vocabulary) -> Callable[[Candidate], bool]:
+    """What tells whether a candidate meets `need`, made once for many candidates."""
+    name, least = need.name, need.at_least or 0
     if need.kind == "tag":
-        floor = vocabulary.floors.get(need.name)
-        measured = candidate.measured.get(floor[0]) if floor else None
-        if floor and measured is not None:
-            return measured.score >= floor[1]
-        return satisfied(need.name, candidate.tags)
+        return _tag_test(name, vocabulary)
     if need.kind == "capability":
-        score, _ = candidate.score(need.name)
-        return score is not None and score >= (need.at_least or 0)
+        return lambda candidate: (score := candidate.score(name)[0]) is not None and score >= least
     if need.kind == "licence":
-        answer = candidate.answers.get(parse_use(need.name))
-        return answer is not None and answer.verdict in ("allowed", "conditional")
+        use = parse_use(name)
+        return lambda candidate: (
+            (answer := candidate.answers.get(use)) is not None and answer.verdict in ("allowed", "conditional")
+        )
     if need.kind == "family":
-        return candidate.family == need.name
+        return lambda candidate: candidate.family == name
     if need.kind == "reads":
-        return need.name in candidate.reads
+        return lambda candidate: name in candidate.reads
     if need.kind == "local":
-        return not candidate.remote
-    value = _amount(candidate, need)
-    if value is None or (need.at_least is not None and value < need.at_least):
-        return False
-    return need.at_most is None or value <= need.at_most
+        return lambda candidate: not candidate.remote
+    lowest = need.at_least if need.at_least is not None else float("-inf")
+    highest = need.at_most if need.at_most is not None else float("inf")
+    amount = _AMOUNTS[need.kind]
+    return lambda candidate: (value := amount(candidate)) is not None and lowest <= value <= highest
+
+
+def _tag_test(tag: str, vocabulary: Vocabulary) -> Callable[[Candidate], bool]:
+    floor, year = vocabulary.floors.get(tag), YearTag.parse(tag)
+
+    def test(candidate: Candidate) -> bool:
+        if floor and (measured := candidate.measured.get(floor[0])) is not None:
+            return measured.score >= floor[1]
+        return tag in candidate.tags if year is None else satisfied(tag, candidate.tags)
+
+    return test
 
 
 def lacks(candidate: Candidate, need: Need, vocabulary: Vocabulary) -> str | None:
@@ -109,26 +123,26 @@ def lacks(candidate: Candidate, need: Need, vocabulary: Vocabulary) -> str | Non
     if need.kind == "local":
         return "runs at a provider"
     words = {"ram": "memory", "params": "size"}.get(need.kind, need.kind)
-    value = _amount(candidate, need)
+    value = _AMOUNTS[need.kind](candidate)
     if value is None:
         return f"{words} is not known, wanted {need.label}"
     shown = format_bytes(value) if need.kind in ("ram", "download") else f"{value:.15g}"
     return f"{words} {shown}, wanted {need.label}"
 
 
-def _amount(candidate: Candidate, need: Need) -> float | None:
-    """The candidate's figure that `need` limits; what runs elsewhere or is here already takes nothing."""
-    if need.kind == "context":
-        return candidate.context
-    if need.kind == "params":
-        return candidate.parameters
-    if need.kind == "speed":
-        return candidate.speed
-    if candidate.remote:
-        return 0
-    if need.kind == "ram":
-        return candidate.memory
-    return candidate.download if candidate.state == "available" else 0
+def _download(candidate: Candidate) -> float | None:
+    """What is elsewhere or here already needs no download."""
+    return 0 if candidate.remote or candidate.state != "available" else candidate.download
+
+
+_AMOUNTS: dict[str, Callable[[Candidate], float | None]] = {
+    "context": lambda candidate: candidate.context,
+    "params": lambda candidate: candidate.parameters,
+    "speed": lambda candidate: candidate.speed,
+    "ram": lambda candidate: 0 if candidate.remote else candidate.memory,
+    "download": _download,
+}
+"""The candidate's figure that a requirement limits."""
 
 
 def _lacks_tag(candidate: Candidate, tag: str, vocabulary: Vocabulary) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pantry.catalogue.rights import parse_use
 from pantry.core.errors import ModelNotFoundError, UsageError, did_you_mean
-from pantry.selection.candidate import Candidate, State, lacks, meets
+from pantry.selection.candidate import Candidate, State, lacks, test_of
 from pantry.selection.ranking import behind, sorting_key, speed_words
 from pantry.selection.request import Fallback, Need, Request, Vocabulary
 
@@ -70,32 +70,26 @@ class Surroundings:
     """More models meet everything than were handed over."""
 
 
-@dataclass(frozen=True)
-class Checked:
-    """A candidate, the requirements it misses, and whether the policy keeps it out."""
+class Checked(NamedTuple):
+    """A candidate, the requirements it misses, whether the policy keeps it out, and how many faults that makes."""
 
     candidate: Candidate
     missed: tuple[Need, ...]
     refused: bool
-
-    @property
-    def faults(self) -> int:
-        return len(self.missed) + self.refused + self.unfit
-
-    @property
-    def unfit(self) -> bool:
-        return self.candidate.unfit is not None
+    faults: int
 
 
 def check(request: Request, candidates: Iterable[Candidate], vocabulary: Vocabulary) -> list[Checked]:
     """Hold candidates in the states that the mode allows against the requirements and the policy."""
     states = _ALLOWED_STATES[request.mode]
+    tests = [(need, test_of(need, vocabulary)) for need in request.needs]
     found = []
     for candidate in candidates:
         if candidate.state in states:
-            missed = tuple(need for need in request.needs if not meets(candidate, need, vocabulary))
+            missed = tuple([need for need, test in tests if not test(candidate)])
             refused = candidate.decision is not None and not candidate.decision.allowed
-            found.append(Checked(candidate, missed, refused))
+            faults = len(missed) + refused + (candidate.unfit is not None)
+            found.append(Checked(candidate, missed, refused, faults))
     return found
 
 
@@ -241,7 +235,7 @@ def _nobody(
     shares = [f"{label} excluded {count}" for label, count in ordered if count]
     if refused:
         shares.append(f"the policy excluded {refused}")
-    unfit = around.excluded.get("memory", 0) + sum(each.unfit for each in checked)
+    unfit = around.excluded.get("memory", 0) + sum(each.candidate.unfit is not None for each in checked)
     if unfit:
         shares.append(f"the memory of this machine excluded {unfit}")
     key = sorting_key(request)

@@ -179,11 +179,12 @@ def test_failure_names_a_model_to_pull_or_to_load_when_a_wider_mode_would_do() -
 
 
 @pytest.mark.parametrize("mode", ["none", "load", "requirements_load", "requirements_download"])
-def test_unknown_model_is_named_with_the_nearest(mode: str) -> None:
+def test_unknown_model_is_named_with_the_nearest(paths: Paths, tiny_gguf: Path, mode: Any) -> None:
+    with Store.open(paths) as store:
+        add_model(store, tiny_gguf, ModelName.parse("our-own"))
     for name, near in (("qwen3-0.6", "qwen3-0.6b"), ("our-onw", "our-own")):
-        request = Request((), (), mode, name)  # type: ignore[arg-type]
         with pytest.raises(ModelNotFoundError) as caught:
-            selector().choose(request, (installed("our-own"),))
+            choose(model=name, mode=mode, paths=paths)
         assert f"There is no model {name!r}." in str(caught.value)
         assert f"Did you mean {near!r}" in str(caught.value)
 

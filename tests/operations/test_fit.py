@@ -10,6 +10,7 @@ from pantry.core.refs import ModelName
 from pantry.formats.memory import estimate
 from pantry.operations import fit, machine
 from pantry.operations.models import add_model
+from pantry.operations.speeds import keep_speed
 from pantry.store.models import Store
 
 BOOK = Catalogue.open()
@@ -148,6 +149,22 @@ def test_installed_model_is_read_once_and_kept_by_digest(paths: Paths, tiny_gguf
         kept.write_text('{"layers": 5}')  # a damaged note is made again
         assert fit.fit_installed(paths, store, model, SMALL) == first
     assert fit.fit_named(paths, BOOK, ["tiny", str(tiny_gguf), "phi-4"], SMALL)[0] == first
+
+
+def test_measured_speed_takes_the_place_of_the_estimate(paths: Paths, tiny_gguf: Path) -> None:
+    with Store.open(paths) as store:
+        model = add_model(store, tiny_gguf, ModelName.parse("tiny"))
+        keep_speed(store.database, model.digest, "llama_cpp", 12.5, 0.4)
+        found = fit.fit_installed(paths, store, model, SMALL)
+    assert {row.speed for row in found.rows} == {12.5}
+    assert found.measured is not None
+    assert found.to_json()["measured"]["engine"] == "llama_cpp"
+
+
+def test_starter_model_is_known_before_it_was_ever_used(paths: Paths) -> None:
+    (found,) = fit.fit_named(paths, BOOK, ["starter"], SMALL)
+    assert found.exact
+    assert found.best is not None
 
 
 def test_speed_of_the_memory_is_measured_once(paths: Paths) -> None:
