@@ -58,6 +58,8 @@ def admit(paths: Paths, candidate: Candidate) -> Admission:
         policy = load_policy(paths, catalogue)
         if candidate.signature is None:
             policy = policy.model_copy(update=_unknown_yet(candidate))
+        if candidate.arrived:
+            policy = policy.model_copy(update=_ARRIVED)
         entries = [entry for digest in candidate.files for entry in catalogue.models_of_file(digest)]
         own = Link("weights", candidate.name, candidate.licence)
         chain = tuple(dict.fromkeys((own, *(link for entry in entries for link in catalogue.chain(entry)))))

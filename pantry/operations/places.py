@@ -34,10 +34,13 @@ def place_in_catalogue(paths: Paths, ref: NamedRef) -> PlaceKnown:
         entry = catalogue.model(ref.name)
     except NotFoundError as unknown:
         with Database(paths.database) as database:
-            near = nearest(ref.name, Index(database).names())
+            names = Index(database).names()
+        near, hint = nearest(ref.name, names), unknown.hint
+        if not names and not (hint or "").startswith("Did you mean"):
+            hint = "Add a repository: pantry repo add NAME URL --root FILE"
         raise NotFoundError(
             f"No repository offers {ref.name!r}, and the catalogue does not know it.",
-            hint=f"Did you mean {near!r}?" if near else unknown.hint,
+            hint=f"Did you mean {near!r}?" if near else hint,
         ) from None
     finally:
         catalogue.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,8 @@ from pantry.operations import starter
 from pantry.operations.models import STARTER, installed_model, installed_models, model_path, remove_model
 from pantry.operations.packages import installed_packages, package_files
 from pantry.starter import CARD, FLATPACK, NAME, SIGNER
+from pantry.store.models import Store
+from pantry.store.packages import Package
 from tests.repository.flatpacks import make_flatpack
 from tests.starter_model import FOLDER, starter_gguf
 
@@ -48,11 +51,19 @@ def test_what_is_installed_is_not_looked_at_again(paths: Paths, shipped: Path) -
     assert installed_model(paths, "starter").name == STARTER
 
 
-def test_many_first_uses_at_once_are_one_unboxing(paths: Paths) -> None:
+def test_many_first_uses_at_once_are_one_unboxing(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    unboxed: list[Path] = []
+    install = starter.install_flatpack
+
+    def counted(paths: Paths, store: Store, file: Path, *rest: Any) -> Package:
+        unboxed.append(file)
+        return install(paths, store, file, *rest)
+
+    monkeypatch.setattr(starter, "install_flatpack", counted)
     with ThreadPoolExecutor(6) as threads:
         models = list(threads.map(lambda _: installed_model(paths, "starter"), range(6)))
     assert len({(model.digest, model.added_at) for model in models}) == 1
-    assert len(installed_packages(paths)) == 1
+    assert len(installed_packages(paths)) == len(unboxed) == 1
     assert not list(paths.partial.iterdir())
 
 
