@@ -81,9 +81,10 @@ def test_cors_answers_only_for_approved_origins_and_only_there(service: Service)
     ask = {"Origin": PAGE, "Access-Control-Request-Method": "POST"}
     status, headers, _ = service.ask_raw("OPTIONS", "/completions", headers=ask, key=None)
     assert (status, headers["Access-Control-Allow-Origin"]) == (204, PAGE)
-    assert service.ask_raw("OPTIONS", "/v1/models", headers=ask, key=None)[0] == 403
     foreign = {**ask, "Origin": "https://evil.example"}
-    assert service.ask_raw("OPTIONS", "/completions", headers=foreign, key=None)[0] == 403
+    for path, wrong in (("/v1/models", ask), ("/completions", foreign)):
+        status, headers, _ = service.ask_raw("OPTIONS", path, headers=wrong, key=None)
+        assert (status, "Access-Control-Allow-Origin" in headers) == (403, False), "not even the refusal may be read"
     status, headers, _ = service.ask_raw("POST", "/completions", HELLO, headers={"Origin": PAGE})
     assert (status, headers["Access-Control-Allow-Origin"]) == (200, PAGE)
 
