@@ -325,16 +325,22 @@ def _switches(policy: Policy, subject: Subject, action: Action) -> list[Finding]
         found.append(
             Finding("remote", "ok" if policy.remote else "refuse", text + ("allowed" if policy.remote else "off"))
         )
-    if action == "pull" and not subject.remote:
-        states: dict[str, State] = {"allow": "ok", "ask": "ask", "refuse": "refuse"}
-        words = {"allow": "downloads are allowed", "ask": "downloads need approval", "refuse": "downloads are off"}
-        found.append(Finding("downloads", states[policy.downloads], words[policy.downloads]))
-        limit = policy.download_limit
-        if limit is not None and subject.size is None:
-            found.append(Finding("downloads", "unknown", "its size is not known, and downloads have a limit"))
-        elif limit is not None and subject.size is not None and subject.size > limit:
-            sizes = f"{format_bytes(subject.size)}, and {format_bytes(limit)} is the limit"
-            found.append(Finding("downloads", "refuse", f"it is a download of {sizes}"))
+    if not subject.remote and (action == "pull" or (action == "select" and not subject.installed)):
+        found += _download(policy, subject, action)
+    return found
+
+
+def _download(policy: Policy, subject: Subject, action: Action) -> list[Finding]:
+    """What is said of a download; choosing what would need one asks nobody yet."""
+    states: dict[str, State] = {"allow": "ok", "ask": "ask" if action == "pull" else "note", "refuse": "refuse"}
+    words = {"allow": "downloads are allowed", "ask": "downloads need approval", "refuse": "downloads are off"}
+    found = [Finding("downloads", states[policy.downloads], words[policy.downloads])]
+    limit = policy.download_limit
+    if limit is not None and subject.size is None:
+        found.append(Finding("downloads", "unknown", "its size is not known, and downloads have a limit"))
+    elif limit is not None and subject.size is not None and subject.size > limit:
+        sizes = f"{format_bytes(subject.size)}, and {format_bytes(limit)} is the limit"
+        found.append(Finding("downloads", "refuse", f"it is a download of {sizes}"))
     return found
 
 

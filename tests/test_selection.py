@@ -105,6 +105,11 @@ def test_requirement_is_read(text: str, need: Need | None) -> None:
         ("ram<=much", "is not a size"),
         ("context>=long", "is not a number"),
         ("context", "lacks its value"),
+        ("context>=99999999999999999999999999", "too large"),
+        ("params<=9999999999999t", "too large"),
+        (f"speed>={'9' * 400}", "too large"),
+        (f"ram<={'9' * 400}GB", "larger than any size"),
+        ("download<=99999999999999999999", "larger than any size"),
         (",".join(f"context>={n}" for n in range(99)), "too many"),
     ],
 )

@@ -219,6 +219,18 @@ class Catalogue:
         rows = self._db.execute("SELECT n, links FROM chain").fetchall()
         return {n: licences_of(links_of(links), self.licence_names) for n, links in rows}
 
+    @cached_property
+    def chains_with_unknown(self) -> frozenset[int]:
+        """The chains in which the licence of the weights or of a base is not known."""
+        rows = self._db.execute("SELECT n, links FROM chain").fetchall()
+        return frozenset(n for n, links in rows if unknown_licences(links_of(links), self.licence_names))
+
+    def count_of(self, query: Query) -> int:
+        """How many models meet `query`."""
+        parts = clauses(query, self.tag_bits)
+        where = " AND ".join(part.sql for part in parts) or "1"
+        return int(self._db.execute(f"SELECT count(*) FROM model WHERE {where}", _values(parts)).fetchone()[0])  # noqa: S608
+
     def shortlist(self, query: Query, orders: Sequence[Order], limit: int) -> list[ModelEntry]:
         """The best models that meet `query`, best first."""
         parts = clauses(query, self.tag_bits)
@@ -228,8 +240,9 @@ class Catalogue:
     def nearest(self, query: Query, orders: Sequence[Order], limit: int) -> list[ModelEntry]:
         """The models that miss the fewest requirements, best first; only obtainable ones if `query` asks for them."""
         parts = clauses(replace(query, obtainable=False), self.tag_bits)
-        missing = " + ".join(f"(NOT {part.sql})" for part in parts) or "0"
-        return self._models("", _base(query), orders, _values(parts), limit, first=f"{missing}, ")
+        missing = " + ".join(f"(NOT {part.sql})" for part in parts)
+        first = f"{missing}, " if parts else ""
+        return self._models("", _base(query), orders, _values(parts), limit, first=first)
 
     def search(self, words: Sequence[str], query: Query, orders: Sequence[Order], limit: int) -> list[ModelEntry]:
         """Models whose text has all of `words` (as beginnings of words) and that meet `query`, best first."""

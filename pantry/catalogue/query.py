@@ -25,6 +25,7 @@ class Query:
     max_active: int | None = None
     families: tuple[str, ...] = ()
     chains: frozenset[int] | None = None
+    only_families: frozenset[str] | None = None
     without_families: frozenset[str] = frozenset()
     without_tags: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
@@ -105,6 +106,9 @@ def clauses(query: Query, tag_bits: dict[str, int]) -> list[Clause]:
     if query.alignments is not None:
         names = tuple(sorted(query.alignments))
         found.append(Clause("alignment", _among("alignment", names), names))
+    if query.only_families is not None:
+        names = tuple(sorted(query.only_families))
+        found.append(Clause("family accepted by the policy", _among("family", names), names))
     if query.without_families:
         names = tuple(sorted(query.without_families))
         found.append(Clause("family refused by the policy", f"NOT {_among('family', names)}", names))

@@ -9,6 +9,8 @@ from pantry.core.errors import UsageError
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY = {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
+MOST_BYTES = 2**62
+"""The largest size: more fits no database."""
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?")
 
 
@@ -17,8 +19,10 @@ def parse_bytes(text: str) -> int:
     match = _SIZE.fullmatch(text.strip().lower())
     if not match:
         raise UsageError(f"{text!r} is not a size.", hint="Write it like 500MB, 8GB or 8GiB.")
-    unit = match[2] or ""
-    return int(float(match[1]) * (_UNITS | _BINARY)[unit])
+    size = float(match[1]) * (_UNITS | _BINARY)[match[2] or ""]
+    if size > MOST_BYTES:
+        raise UsageError(f"{text[:60]!r} is larger than any size can be.", hint="Write it like 500MB, 8GB or 8GiB.")
+    return int(size)
 
 
 def format_bytes(count: float) -> str:

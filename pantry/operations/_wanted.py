@@ -14,6 +14,12 @@ from pantry.selection import BEARABLE, READABLE, Need, Request
 MUTE = {"EMBEDDING": "makes embeddings, no text", "IMAGE_GENERATION": "makes images, no text"}
 """Tags of models that write no text, and what they do."""
 
+_ALIGNMENTS = {
+    "refuse": frozenset({"aligned"}),
+    "warn": frozenset({"aligned", "unknown", "unaligned", "uncensored"}),
+}
+"""What may pass, by the policy's rule on unaligned models."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -33,7 +39,7 @@ class Wanted:
         query = Query(obtainable=True)
         for need in request.needs:
             query = self._with(query, need)
-        return self._with_policy(self.fitting(without_mute(query))) if obey_policy else query
+        return self.allowed(self.fitting(without_mute(query))) if obey_policy else query
 
     def fitting(self, query: Query) -> Query:
         """The query for models that this machine can hold."""
@@ -83,27 +89,37 @@ class Wanted:
             parse_use(use), self.policy.circumstances, frozenset({"allowed", "conditional"})
         )
 
-    def _with_policy(self, query: Query) -> Query:
+    def allowed(self, query: Query) -> Query:
+        """The query for what the policy lets be chosen and downloaded: as `pantry.policy.decide` has it."""
         policy = self.policy
         if not policy.remote:
             query = replace(query, local=True)
+        if policy.downloads == "refuse":
+            query = replace(query, remote=True)
+        if (limit := policy.download_limit) is not None:
+            query = replace(query, max_download=min(limit, query.max_download or limit))
         if policy.mode != "enforce":
             return query
         for use in policy.required_use:
             query = replace(query, chains=_both(query.chains, self._chains_for(use)))
         if policy.refused_licences or policy.accepted_licences:
-            refused, accepted = set(policy.refused_licences), set(policy.accepted_licences)
-            chains = frozenset(
-                n
-                for n, ids in self.catalogue.chain_licences.items()
-                if not ids & refused and (not accepted or (ids and ids <= accepted))
-            )
-            query = replace(query, chains=_both(query.chains, chains))
+            query = replace(query, chains=_both(query.chains, self._chains_under_licences()))
         if policy.accepted_families:
-            query = replace(query, families=(*query.families, *policy.accepted_families))
-        if policy.unaligned == "refuse":
-            query = replace(query, alignments=frozenset({"aligned", "unknown"}))
+            query = replace(query, only_families=frozenset(policy.accepted_families))
+        if policy.unaligned != "allow":
+            query = replace(query, alignments=_ALIGNMENTS[policy.unaligned])
         return replace(query, without_families=frozenset(policy.refused_families))
+
+    def _chains_under_licences(self) -> frozenset[int]:
+        """The chains of known licences of which none is refused and all are accepted."""
+        refused, accepted = set(self.policy.refused_licences), set(self.policy.accepted_licences)
+        return frozenset(
+            n
+            for n, ids in self.catalogue.chain_licences.items()
+            if n not in self.catalogue.chains_with_unknown
+            and not ids & refused
+            and (not accepted or (ids and ids <= accepted))
+        )
 
 
 def without_mute(query: Query) -> Query:

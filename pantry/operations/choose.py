@@ -251,10 +251,13 @@ class Selector:
         if self.room:
             (beyond,) = self.catalogue.exclusions(Query(obtainable=True, max_memory=self.room))[1]
             counts["memory"] = beyond.count
+        open_to_all = Query(obtainable=True)
+        counts["policy"] = total - self.catalogue.count_of(self._wanted.allowed(open_to_all))
         wanted, order = self._wanted.fitting(query), self._wanted.orders(request)
         nearest = [self._from_entry(model, uses) for model in self.catalogue.nearest(wanted, order, 1)]
         for candidate in nearest:  # counted among the candidates already
             counts["memory"] = counts.get("memory", 0) - (candidate.unfit is not None)
+            counts["policy"] -= candidate.decision is not None and not candidate.decision.allowed
         for need in request.needs:
             for candidate in nearest:
                 counts[need.label] -= not meets(candidate, need, self.vocabulary)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pantry.catalogue.lookup import Catalogue, licences_of, unknown_licences
+from pantry.catalogue.memory import download_size
 from pantry.catalogue.rights import Answer, Circumstances
 from pantry.catalogue.schema import Family, ModelEntry, Use
 from pantry.core.errors import UsageError, VerificationError
@@ -135,7 +136,7 @@ def subject_of(
     model: ModelEntry,
     policy: Policy,
 ) -> Subject:
-    """The facts the policy needs of a catalogue model that is not here."""
+    """The facts the policy needs of a catalogue model that is not here; its size may be an estimate."""
     circumstances, chain = policy.circumstances, catalogue.chain(model)
     return Subject(
         name=model.id,
@@ -145,7 +146,7 @@ def subject_of(
         answers={use: catalogue.judge(model, use, circumstances) for use in policy.required_use},
         alignment=model.alignment,
         remote=model.remote,
-        size=model.download_bytes,
+        size=download_size(model),
     )
 
 

@@ -23,6 +23,8 @@ MODES: tuple[Fallback, ...] = get_args(Fallback)
 KNOWN_CAPABILITIES = frozenset({"general", "assistant", "coding", "writing"})
 """Capabilities that every Pantry knows; evaluation and the catalogue add more."""
 MAX_NEEDS = 64  # requirements in one request
+MAX_AMOUNT = 10**18
+"""Of tokens, weights or bytes in a requirement: more fits no database and no machine."""
 AUTO = "auto"
 
 
@@ -165,18 +167,24 @@ def _parse_limit(part: str, name: str, sign: str, value: str, vocabulary: Vocabu
     if name in ("ram", "download"):
         if sign == ">=":
             raise UsageError(f"{part!r}: {name} is a limit; write {name}<={value}.")
-        return Need(_kind(name), at_most=parse_bytes(value))
+        return Need(_kind(name), at_most=_bounded(part, parse_bytes(value)))
     if sign == "<=" and name != "params":
         raise UsageError(f"{part!r}: write {name}>={value}; only ram, download and params have upper limits.")
     number = _NUMBER.fullmatch(value)
     if number is None:
         raise UsageError(f"{part!r}: {value[:40]!r} is not a number.", hint=f"Write it like {name}>=3.")
-    amount = float(number[1]) * _FACTORS[number[2].lower()]
+    amount = _bounded(part, float(number[1]) * _FACTORS[number[2].lower()])
     if name in vocabulary.capabilities and name not in _AT_LEAST:
         if amount > 10:
             raise UsageError(f"{part!r}: scores go from 0 to 10.")
         return Need("capability", name, at_least=amount)
     return Need(_kind(name), at_least=amount) if least else Need(_kind(name), at_most=amount)
+
+
+def _bounded(part: str, amount: float) -> float:
+    if amount > MAX_AMOUNT:
+        raise UsageError(f"{part[:60]!r}: no model has so much; the number is too large.")
+    return amount
 
 
 def _kind(name: str) -> Literal["context", "params", "speed", "ram", "download"]:

@@ -4,17 +4,21 @@ from typing import Any
 
 import pytest
 
+from pantry.catalogue.index import is_obtainable
 from pantry.catalogue.lookup import Catalogue
-from pantry.catalogue.memory import memory_size
+from pantry.catalogue.memory import download_size, memory_size
+from pantry.catalogue.query import Query
+from pantry.catalogue.schema import ModelEntry
 from pantry.core.errors import ModelNotFoundError, UsageError
 from pantry.core.paths import Paths
 from pantry.core.refs import Digest, ModelName
+from pantry.operations._wanted import Wanted
 from pantry.operations.choose import Selector, choose, loaded_names
 from pantry.operations.evidence import Evidence, evidence_of
 from pantry.operations.models import add_model
-from pantry.operations.policy import set_rules
+from pantry.operations.policy import set_rules, subject_of
 from pantry.operations.speeds import Speed, Speeds
-from pantry.policy import Policy
+from pantry.policy import Policy, decide
 from pantry.selection import Measurement, Request, parse_needs
 from pantry.store.models import InstalledModel, Store
 
@@ -224,6 +228,57 @@ def test_policy_narrows_the_catalogue(rules: Any, test: Any) -> None:
     choice = ask(selector(mode="enforce", **rules), mode="requirements_download")
     for name in (choice.model, *(each.name for each in choice.runners_up)):
         assert test(BOOK.model(name)), name
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"unaligned": "refuse"},
+        {"unaligned": "warn"},
+        {"unaligned": "allow"},
+        {"refused_licences": ("mit",)},
+        {"accepted_licences": ("apache-2.0", "mit")},
+        {"required_use": ("commercial", "train-on-outputs"), "region": "EU", "users": 10**9},
+        {"refused_families": ("qwen",), "accepted_families": ("olmo", "smollm")},
+        {"downloads": "refuse"},
+        {"downloads": "ask", "unaligned": "allow"},
+        {"max_download": "2GB"},
+        {"remote": False, "max_download": "1kB"},
+    ],
+)
+def test_catalogue_lets_through_exactly_what_the_policy_does(paths: Paths, rules: Any) -> None:
+    """The query and the decision are two writings of one policy."""
+    lines = [
+        f'[[model]]\nid = "made-{n}"\nname = "Made {n}"\nweights = "open"\ngguf_repos = ["a/b"]\nalignment = "{kind}"\n'
+        f'sources = ["background"]\nchecked = "2026-11-21"\n{licence}'
+        for n, (kind, licence) in enumerate(
+            (kind, licence)
+            for kind in ("aligned", "unaligned", "uncensored", "maligned", "unknown")
+            for licence in ("", 'licence = "mit"', 'licence = "nobody-knows-1.0"', 'licence = "mit"\nbase = "gpt-2"')
+        )
+    ]
+    file = paths.config / "catalogue" / "made.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text('[family]\nid = "made"\nname = "Made"\n' + "\n".join(lines))
+    book, policy = Catalogue.open(paths), Policy(mode="enforce", **rules)
+    found = {model.id for model in book.shortlist(Wanted(book, policy, 0.0).allowed(Query(obtainable=True)), [], 10**4)}
+    models = [entry for _, entry in book.entries("model") if isinstance(entry, ModelEntry) and is_obtainable(entry)]
+    assert len(models) > 60
+    assert found == {each.id for each in models if decide(policy, subject_of(book, each, policy), "select").allowed}
+
+
+def test_model_that_may_not_be_downloaded_is_not_chosen() -> None:
+    with pytest.raises(ModelNotFoundError, match="downloads are off"):
+        ask(selector(downloads="refuse"), mode="requirements_download")
+    choice = ask(selector(max_download="200MB"), mode="requirements_download")
+    assert (download_size(BOOK.model(choice.model)) or 0) <= 200_000_000
+
+
+def test_failure_counts_what_the_policy_keeps_out_of_the_catalogue() -> None:
+    chooser = selector(mode="enforce", accepted_families=("midjourney",))
+    total, _ = BOOK.exclusions(chooser._wanted.query(Request(), obey_policy=False))
+    with pytest.raises(ModelNotFoundError, match=f"Of {total} models, the policy excluded {total}"):
+        ask(chooser, mode="requirements_download")
 
 
 @pytest.mark.parametrize(
