@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from pantry.core.errors import BadFileError, PantryError, UsageError
 
 MAX_DEPTH = 100  # levels of nesting
+_HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 Pairs = list[tuple[str, Any]]
 
 
 def parse_json(raw: bytes, what: str) -> Any:
-    """The value in `raw`. Raises UsageError when it is no JSON, has a key twice, NaN, or is nested too deeply.
+    """The value in `raw`, as RFC 8259 has it: UTF-8 without a byte order mark, finite numbers.
 
-    A key that comes twice means different things to different readers (RFC 8259, section 4), so it is no JSON here.
+    A key that comes twice means different things to different readers (section 4), and so does half a surrogate pair
+    (section 8.2), so neither is JSON here. Raises UsageError, also for what is nested too deeply.
     """
-    return _parsed(raw, what, UsageError, _without_duplicates, _refuse_constant)
+    return _guarded(raw, what, UsageError, _strictly)
 
 
 def parse_file_json(raw: bytes, what: str, pairs: Callable[[Pairs], Any] | None = None) -> Any:
@@ -26,18 +30,24 @@ def parse_file_json(raw: bytes, what: str, pairs: Callable[[Pairs], Any] | None 
     `pairs` sees every object on its way, keys that come twice included. Raises BadFileError when it is no JSON in
     UTF-8 or nested too deeply.
     """
-    return _parsed(raw, what, BadFileError, pairs, None)
+    return _guarded(raw, what, BadFileError, lambda raw: json.loads(raw, object_pairs_hook=pairs))
 
 
-def _parsed(
-    raw: bytes,
-    what: str,
-    error_class: type[PantryError],
-    pairs: Callable[[Pairs], Any] | None,
-    constant: Callable[[str], Any] | None,
-) -> Any:
+def _strictly(raw: bytes) -> Any:
+    value = json.loads(
+        raw.decode(), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant, parse_float=_finite
+    )
+    if _HALF_PAIR.search(raw):  # part of a whole pair, as a rule
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("half a surrogate pair is no text") from None
+    return value
+
+
+def _guarded(raw: bytes, what: str, error_class: type[PantryError], parse: Callable[[bytes], Any]) -> Any:
     try:
-        value = json.loads(raw, object_pairs_hook=pairs, parse_constant=constant)
+        value = parse(raw)
         if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
             _check_depth(value)
     except RecursionError:
@@ -60,6 +70,12 @@ def _without_duplicates(pairs: Pairs) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
+
+
+def _finite(text: str) -> float:
+    if math.isfinite(number := float(text)):
+        return number
+    raise ValueError(f"{text[:20]} is too large a number")
 
 
 def _check_depth(value: Any) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pantry.core.errors import ModelNotFoundError, UsageError
+from pantry.core.foreign_json import parse_json
 from pantry.core.refs import ModelName
 from pantry.permissions import Caller, Permission
 from pantry.service.desk import SAMPLING
@@ -211,10 +212,7 @@ def permissions_from(value: Any) -> list[Permission]:
 def entry_from(value: Any) -> dict[str, Any]:
     """A registry entry, as an object or as JSON text. Raises UsageError without an id."""
     if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise UsageError("llm_registry_entry is not JSON.") from None
+        value = parse_json(value.encode(), "llm_registry_entry")
     entry = _object(value, "llm_registry_entry")
     if not isinstance(entry.get("id"), str) or not entry["id"]:
         raise UsageError("llm_registry_entry has no id.")

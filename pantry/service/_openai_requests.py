@@ -6,7 +6,6 @@ do. Source: the OpenAI API reference, and llama.cpp's server README for the samp
 
 from __future__ import annotations
 
-import json
 import reprlib
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -267,10 +266,6 @@ def parse_request(kind: type[T], body: Any) -> T:
     """`body` as a request. Raises UsageError that names the field, what it must be and what came."""
     if not isinstance(body, dict):
         raise UsageError(f"The request body is a JSON object; got {type(body).__name__}.")
-    try:
-        json.dumps(body, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise UsageError("The request holds half a surrogate pair, which is no text.") from None
     try:
         return kind.model_validate(body)
     except ValidationError as error:

@@ -145,6 +145,9 @@ class _Connection:
         except PantryError as error:
             await self.send(_with_id(failure(error), call.id if call else _id_of(line)))
             return
+        except Exception:
+            await self._admit_fault(call)
+            return
         if isinstance(result, dict):
             await self.send(_with_id(success(result), call.id))
             return
@@ -165,10 +168,14 @@ class _Connection:
         except LeftError:
             log.debug("a program left before its answer")
         except Exception:
-            log.exception("a fault while answering %s", call.function.name)
-            fault = failure(PantryError("A fault in Pantry itself; the service's log says where."))
             with contextlib.suppress(LeftError):
-                await self.send(_with_id(fault, call.id))
+                await self._admit_fault(call)
+
+    async def _admit_fault(self, call: Call | None) -> None:
+        """Log the exception being handled and tell the program that it was not its doing."""
+        log.exception("a fault while answering %s", call.function.name if call else "a line")
+        fault = failure(PantryError("A fault in Pantry itself; the service's log says where."))
+        await self.send(_with_id(fault, call.id if call else None))
 
     def _caller(self, call: Call) -> Caller:
         """Who calls now: looked up each time, so that a revoked key or permission ends at once."""

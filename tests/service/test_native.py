@@ -146,6 +146,12 @@ def test_wrong_calls_say_what_is_wrong(service: Service, body: object, status: i
         (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
         (b'{"a":' * 150 + b"1" + b"}" * 150, "nested too deeply"),
         (b"\xff\xfe{}", "not JSON"),
+        ('{"function":"handshake"}'.encode("utf-16-be"), "not JSON"),
+        (b'\xef\xbb\xbf{"function":"handshake"}', "not JSON"),
+        (b'{"function":"handshake","id":1e999}', "too large"),
+        (b'{"function":"handshake","id":"\\ud800"}', "surrogate"),
+        (b'{"function":"handshake","key":"\\uDFff"}', "surrogate"),
+        (b'{"function":"get_session","parameters":{"session":"\\udead"}}', "surrogate"),
         (b"{", "not JSON"),
     ],
 )
@@ -156,6 +162,11 @@ def test_json_from_strangers_is_read_strictly(service: Service, line: Line, raw:
     assert word in told["message"]
     assert word in service.ask("POST", "/call", raw)[1]["message"]
     assert line.value("handshake", {"check": 1})["check"] == 1
+
+
+def test_whole_surrogate_pairs_are_text(line: Line) -> None:
+    line.send_raw(b'{"function":"handshake","id":"\\ud83e\\udd8a"}\n')
+    assert line.read()["id"] == "\U0001f98a"
 
 
 @pytest.mark.parametrize("function", ["whoami", "call_llm", "list_models", "list_sessions", "list_requests", "choose"])
