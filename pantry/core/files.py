@@ -9,6 +9,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -71,16 +72,9 @@ def staged_file(final: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def folder_beside(final: Path) -> Iterator[Path]:
-    """A fresh folder beside `final` for unfinished work; at the end it is deleted, unless it was renamed."""
+    """A fresh folder beside `final` for unfinished work; deleted at the end unless `finish_folder` took it."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        folder = _temporary(final)
-        folder.mkdir()
-        descriptor = os.open(folder, os.O_RDONLY)
-        _hold(descriptor)
-        if folder.exists():
-            break
-        os.close(descriptor)
+    folder, descriptor = _held_folder(final)
     try:
         yield folder
     finally:
@@ -88,10 +82,18 @@ def folder_beside(final: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
+def finish_folder(folder: Path, final: Path) -> None:
+    """Give a folder of `folder_beside` its final name, which may be that of an empty folder."""
+    _mark(folder, unfinished=False)
+    folder.replace(final)
+    sync_folder(final.parent)
+
+
 def remove_stale(final: Path) -> None:
     """Delete what killed processes of this user left beside `final` while they wrote it; others still at work keep it.
 
-    Whoever writes holds a lock on the unfinished file or folder, which ends with the process.
+    Whoever writes holds a lock on the unfinished file or folder, which ends with the process. The names tell the
+    machine, since some file systems that several machines share keep locks to each.
     """
     with contextlib.suppress(OSError):
         for path in final.parent.glob(f"{_prefix(final)}*"):
@@ -102,11 +104,27 @@ def remove_stale(final: Path) -> None:
 def _remove_unheld(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        if os.fstat(descriptor).st_uid == os.geteuid():
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            return
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        state = os.fstat(descriptor)  # only now: until then it could be finished, and have its final name
+        if stat.S_ISDIR(state.st_mode):
+            # Whoever may rename in a shared folder could have put another folder of this user here: no mark, no touch.
+            if state.st_mode & stat.S_ISVTX:
+                _empty(descriptor)
+            path.rmdir()
+        else:
+            path.unlink()
     finally:
         os.close(descriptor)
+
+
+def _empty(descriptor: int) -> None:
+    """Delete what is in an open folder, wherever its name leads meanwhile."""
+    with os.scandir(descriptor) as items:
+        inner = [(item.name, item.is_dir(follow_symlinks=False)) for item in items]
+    for name, is_folder in inner:
+        shutil.rmtree(name, dir_fd=descriptor) if is_folder else os.unlink(name, dir_fd=descriptor)
 
 
 def _held_file(final: Path, mode: int) -> tuple[Path, int]:
@@ -114,16 +132,42 @@ def _held_file(final: Path, mode: int) -> tuple[Path, int]:
     while True:
         temporary = _temporary(final)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        _hold(descriptor)
-        if temporary.exists():
+        if _hold(descriptor, temporary):
             return temporary, descriptor
         os.close(descriptor)
+        temporary.unlink(missing_ok=True)
 
 
-def _hold(descriptor: int) -> None:
-    # A file system without locks refuses them to `_remove_unheld` as well, which then removes nothing.
-    with contextlib.suppress(OSError):
+def _held_folder(final: Path) -> tuple[Path, int]:
+    """A fresh folder beside `final`, locked and marked as unfinished; else as `_held_file`."""
+    while True:
+        folder = _temporary(final)
+        folder.mkdir()
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            if _hold(descriptor, folder):
+                _mark(folder, unfinished=True)
+                return folder, descriptor
+            os.close(descriptor)
+            folder.rmdir()
+
+
+def _hold(descriptor: int, path: Path) -> bool:
+    """Lock a fresh file or folder; whether it is still there and nobody is about to remove it."""
+    try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # A file system without locks refuses them to `_remove_unheld` as well, which then removes nothing.
+    return path.exists()
+
+
+def _mark(folder: Path, *, unfinished: bool) -> None:
+    """Set or take away the bit that only the owner can set, and that hardly any folder has by itself."""
+    mode = stat.S_IMODE(folder.stat().st_mode) & ~stat.S_ISVTX
+    with contextlib.suppress(PermissionError):  # a file system without such bits
+        folder.chmod(mode | stat.S_ISVTX if unfinished else mode)
 
 
 def _temporary(final: Path) -> Path:
@@ -131,8 +175,9 @@ def _temporary(final: Path) -> Path:
 
 
 def _prefix(final: Path) -> str:
-    """How unfinished files for `final` are called, and for no other name."""
-    return f"{TEMPORARY_PREFIX}{hashlib.sha256(os.fsencode(final.name)).hexdigest()[:12]}-"
+    """How unfinished files for `final` are called on this machine, and for no other name."""
+    whose = os.fsencode(os.uname().nodename) + b"/" + os.fsencode(final.name)
+    return f"{TEMPORARY_PREFIX}{hashlib.sha256(whose).hexdigest()[:12]}-"
 
 
 def write_atomically(final: Path, content: bytes, *, mode: int = 0o644) -> None:

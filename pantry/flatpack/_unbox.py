@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pantry.core.errors import ConflictError
-from pantry.core.files import folder_beside, remove_stale, storage_errors, sync_folder
+from pantry.core.files import finish_folder, folder_beside, remove_stale, storage_errors, sync_folder
 
 _FEW = 500
 """Files and folders up to which syncing each is quicker than syncing the file system, which others write to as well."""
@@ -33,8 +33,7 @@ def staged_folder(target: Path) -> Iterator[Path]:
         with folder_beside(target) as stage:
             yield stage
             _sync_tree(stage)
-            stage.replace(target)
-            sync_folder(target.parent)
+            finish_folder(stage, target)
 
 
 def _sync_tree(stage: Path) -> None:

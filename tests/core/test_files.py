@@ -1,12 +1,22 @@
+import fcntl
 import os
+import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from pantry.core.errors import ForbiddenError, StorageError
-from pantry.core.files import folder_beside, remove_stale, staged_file, storage_errors, write_atomically
+from pantry.core.files import (
+    finish_folder,
+    folder_beside,
+    remove_stale,
+    staged_file,
+    storage_errors,
+    write_atomically,
+)
 from pantry.core.paths import MAX_SOCKET_PATH, find_paths, make_private
 
 
@@ -107,3 +117,94 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) 
     assert final.read_bytes() == b"whole"
     remove_stale(tmp_path / "b.fpk")
     assert list(tmp_path.iterdir()) == [final]
+
+
+def _unfinished_folder(final: Path) -> Path:
+    """What a killed process leaves: a folder marked as unfinished that nobody holds."""
+    with folder_beside(final) as folder:
+        left = folder.with_name(f"{folder.name}-left")
+        folder.rename(left)
+    return left
+
+
+def test_a_folder_that_only_took_the_name_of_unfinished_work_is_kept(tmp_path: Path) -> None:
+    final = tmp_path / "out"
+    name = _unfinished_folder(final).name
+    remove_stale(final)
+    assert not list(tmp_path.iterdir())
+    mine = tmp_path / name  # as somebody else could rename a folder of mine in a shared one
+    (mine / "work").mkdir(parents=True)
+    (mine / "work" / "thesis").write_text("years")
+    remove_stale(final)
+    assert (mine / "work" / "thesis").read_text() == "years"
+
+
+def test_links_in_and_for_unfinished_work_are_not_followed(tmp_path: Path) -> None:
+    final, kept = tmp_path / "out", tmp_path / "kept"
+    kept.mkdir()
+    (kept / "a").write_text("a")
+    left = _unfinished_folder(final)
+    (left / "link").symlink_to(kept)
+    (left / "inner").mkdir()
+    (left / "inner" / "link").symlink_to(kept / "a")
+    link = tmp_path / f"{left.name}-2"
+    link.symlink_to(kept)
+    remove_stale(final)
+    assert not left.exists()
+    assert link.is_symlink()
+    assert (kept / "a").read_text() == "a"
+
+
+def test_a_finished_folder_has_the_mode_of_any_other(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    with folder_beside(tmp_path / "out") as folder:
+        assert folder.stat().st_mode & stat.S_ISVTX
+        finish_folder(folder, tmp_path / "out")
+    assert (tmp_path / "out").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_many_at_once_write_one_name_and_all_succeed(tmp_path: Path) -> None:
+    final = tmp_path / "a"
+
+    def write(number: int) -> None:
+        for _ in range(100):
+            remove_stale(final)
+            write_atomically(final, b"%d" % number)
+            with folder_beside(final) as folder:
+                (folder / "x").write_bytes(b"x")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    assert list(tmp_path.iterdir()) == [final]
+
+
+def test_work_that_another_process_is_about_to_remove_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The remover may hold the lock of a file that was just made, before whoever made it has it."""
+    lock, refused = fcntl.flock, []
+
+    def taken(descriptor: int, how: int) -> None:
+        if len(refused) < 2:
+            refused.append(descriptor)
+            raise BlockingIOError
+        lock(descriptor, how)
+
+    monkeypatch.setattr("pantry.core.files.fcntl.flock", taken)
+    with folder_beside(tmp_path / "a") as folder:
+        assert len(refused) == 2
+        assert list(tmp_path.iterdir()) == [folder]
+    refused.clear()
+    write_atomically(tmp_path / "a", b"whole")
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
+    assert len(refused) == 2
+
+
+def test_work_finished_while_another_looks_at_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The looker opened it, and gets the lock when it has its final name."""
+    final = tmp_path / "out"
+    with folder_beside(final) as folder:
+        (folder / "a").write_text("a")
+        monkeypatch.setattr("pantry.core.files.fcntl.flock", lambda *_: finish_folder(folder, final))
+        remove_stale(final)
+    assert (final / "a").read_text() == "a"
