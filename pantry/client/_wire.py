@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from pantry.client.discovery import read_service_info
+from pantry.client.discovery import check_run_folder, read_service_info
+from pantry.client.tcp_owners import ports_of_others
 from pantry.core.errors import (
     ApprovalNeededError,
     PantryError,
@@ -56,18 +57,21 @@ def parse_address(text: str) -> Address:
 
 
 def addresses(paths: Paths, given: str | None) -> Iterator[Address]:
-    """Where to look, most likely first: what was given or PANTRY_URL says alone, else socket, noted port, then up."""
+    """Where to look, most likely first: what was given or PANTRY_URL says alone, else socket, noted port, then up.
+
+    Where another user listens is left out, unless it was given: whoever answers there would be sent keys. Raises
+    ForbiddenError when the folder of the socket is another user's.
+    """
     if text := given or os.environ.get("PANTRY_URL"):
         yield parse_address(text)
         return
     if paths.call_socket.exists():
+        check_run_folder(paths)
         yield Address(socket=str(paths.call_socket))
-    info = read_service_info(paths)
-    noted = info.port if info else None
-    if noted is not None:
-        yield Address(port=noted)
-    for port in range(DEFAULT_PORT, DEFAULT_PORT + PORT_TRIES):
-        if port != noted:
+    info, strange = read_service_info(paths), ports_of_others()
+    noted = [info.port] if info else []
+    for port in (*noted, *(each for each in range(DEFAULT_PORT, DEFAULT_PORT + PORT_TRIES) if each not in noted)):
+        if port not in strange:
             yield Address(port=port)
 
 

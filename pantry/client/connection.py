@@ -15,8 +15,9 @@ import sys
 from collections.abc import Generator
 from typing import Any
 
+from pantry.client.discovery import check_run_folder
 from pantry.core.errors import ForbiddenError, PantryError, ServiceUnavailableError, error_classes
-from pantry.core.paths import Paths, is_ours
+from pantry.core.paths import Paths
 
 CONNECT_TIMEOUT = 5.0  # seconds
 _PEER = struct.Struct("3i")  # pid, uid, gid: struct ucred of Linux
@@ -53,7 +54,7 @@ class ServiceConnection:
     """A way to ask the service of a home, as its owner."""
 
     def __init__(self, paths: Paths) -> None:
-        self._folder, self._socket = paths.run, str(paths.socket)
+        self._paths, self._socket = paths, str(paths.socket)
 
     def get(self, path: str) -> Any:
         """GET a JSON object. Raises ServiceUnavailableError, or the error the service answers with."""
@@ -95,11 +96,7 @@ class ServiceConnection:
     def _open(
         self, method: str, path: str, body: dict[str, Any] | None
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-        if self._folder.exists() and not is_ours(self._folder):
-            raise ForbiddenError(
-                f"{self._folder} belongs to another user, or others may write to it.",
-                hint="Remove it, or set PANTRY_HOME to a folder of yours.",
-            )
+        check_run_folder(self._paths)
         connection = _UnixConnection(self._socket)
         try:
             connection.connect()

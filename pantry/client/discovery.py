@@ -8,7 +8,8 @@ import json
 import os
 from dataclasses import dataclass
 
-from pantry.core.paths import Paths
+from pantry.core.errors import ForbiddenError
+from pantry.core.paths import Paths, is_ours
 
 
 @dataclass(frozen=True)
@@ -55,3 +56,12 @@ def read_service_info(paths: Paths) -> ServiceInfo | None:
     with contextlib.suppress(OSError, ValueError, TypeError):
         return ServiceInfo(**json.loads(paths.service_file.read_text()))
     return None
+
+
+def check_run_folder(paths: Paths) -> None:
+    """Raises ForbiddenError when others could have put a socket into the folder where the service's sockets are."""
+    if paths.run.exists() and not is_ours(paths.run):
+        raise ForbiddenError(
+            f"{paths.run} belongs to another user, or others may write to it.",
+            hint="Remove it, or set PANTRY_HOME to a folder of yours.",
+        )

@@ -13,8 +13,8 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from pantry.client.tcp_owners import user_at
 from pantry.core.errors import ForbiddenError, NotFoundError, UnauthorisedError, UsageError
-from pantry.service._tcp_owner import user_at
 from pantry.service.gateway import GATEWAY, Gateway, caller_of, read_json
 
 routes = web.RouteTableDef()

@@ -33,7 +33,7 @@ from pantry.core.paths import Paths, find_paths
 from pantry.operations.apps import add_app, list_apps, remove_app
 from pantry.operations.requests import Limits, decide_request, list_requests
 from pantry.permissions import Grant, Permission
-from tests.service.running import Service, starting, wait_until
+from tests.service.running import Service, free_port, starting, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -284,6 +284,48 @@ def test_looks_at_socket_noted_port_and_sixteen_ports_up(paths: Paths, monkeypat
     assert (found[0].socket, found[1].port, len(found)) == (str(paths.call_socket), 7500, 17)
     monkeypatch.setenv("PANTRY_URL", "http://127.0.0.1:9")
     assert list(addresses(paths, None)) == [Address(port=9)]
+
+
+LISTEN = """
+import json, os, socket, sys
+os.setuid(12345)
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print("listening", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.getuid() != 0, reason="needs to become another user")
+@pytest.mark.parametrize("noted", [True, False])
+def test_ports_where_another_user_listens_get_no_key(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, noted: bool
+) -> None:
+    """Anybody may answer a handshake as Pantry would, on a port where no service of ours is."""
+    port = free_port()
+    monkeypatch.setattr("pantry.client._wire.DEFAULT_PORT", port)
+    if noted:
+        info = {"pid": 1, "host": "127.0.0.1", "port": port, "socket": "", "version": "", "started_at": 0.0}
+        paths.service_file.parent.mkdir(parents=True, exist_ok=True)
+        paths.service_file.write_text(json.dumps(info))
+    assert addresses(paths, None).__next__().port == port
+    command = [sys.executable, "-c", LISTEN, str(port)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout
+            assert other.stdout.readline() == "listening\n"
+            assert port not in [each.port for each in addresses(paths, None)]
+            given = f"http://127.0.0.1:{port}"
+            assert [each.port for each in addresses(paths, given)] == [port]
+        finally:
+            other.communicate()
+
+
+def test_socket_in_a_folder_that_others_may_write_to_is_not_used(paths: Paths) -> None:
+    paths.run.mkdir(parents=True)
+    paths.call_socket.touch()
+    paths.run.chmod(0o777)
+    with pytest.raises(ForbiddenError, match="others may write"):
+        Client(paths=paths).whoami()
 
 
 @pytest.mark.parametrize("text", ["", "ftp://x", "http://", "http://x:99999999", "http://[", "localhost:7490"])

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from pantry.client.tcp_owners import user_at
 from pantry.operations.page import page_link
-from pantry.service._tcp_owner import user_at
 from tests.service.calling import Line, make_app
 from tests.service.running import Service, starting, wait_until
 

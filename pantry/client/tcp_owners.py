@@ -1,26 +1,40 @@
-"""Which user of this machine is at the other end of a TCP connection, as Linux lists it in /proc/net/tcp."""
+"""Which user of this machine is at the other end of a TCP connection or port, as Linux lists it in /proc/net/tcp."""
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-_LOCAL, _REMOTE, _UID = 1, 2, 7  # columns; see proc_net_tcp in the kernel's documentation
+_LOCAL, _REMOTE, _STATE, _UID = 1, 2, 3, 7  # columns; see proc_net_tcp in the kernel's documentation
+_LISTENS = "0A"
 _TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 
 
 def user_at(peer: tuple[str, int], here: tuple[str, int]) -> int | None:
     """The user whose process connected from `peer` to `here`; None when it is elsewhere or the system does not tell."""
     wanted = (_endpoint(*peer), _endpoint(*here))
+    for columns in _rows():
+        if (_parsed(columns[_LOCAL]), _parsed(columns[_REMOTE])) == wanted:
+            return int(columns[_UID])
+    return None
+
+
+def ports_of_others() -> frozenset[int]:
+    """The TCP ports of this machine on which other users listen, root aside; empty where the system does not tell."""
+    trusted = (0, os.getuid())
+    found = (columns for columns in _rows() if columns[_STATE] == _LISTENS and int(columns[_UID]) not in trusted)
+    return frozenset(_parsed(columns[_LOCAL])[1] for columns in found)
+
+
+def _rows() -> Iterator[list[str]]:
     for table in _TABLES:
         with contextlib.suppress(OSError):
             for line in table.read_text().splitlines()[1:]:
-                columns = line.split()
-                if (_parsed(columns[_LOCAL]), _parsed(columns[_REMOTE])) == wanted:
-                    return int(columns[_UID])
-    return None
+                yield line.split()
 
 
 def _endpoint(host: str, port: int) -> tuple[bytes, int]:
