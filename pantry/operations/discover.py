@@ -6,14 +6,14 @@ the user's own files, which may change; those are cloned where the file system c
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pantry.core.errors import BadFileError, PantryError, UsageError
+from pantry.core.foreign_json import parse_file_json
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.formats.split import part_name, parts_beside
@@ -102,12 +102,12 @@ def _ollama_digest(manifest: Path) -> str | None:
     try:
         if not manifest.is_file() or manifest.stat().st_size > _MANIFEST_LIMIT:
             return None
-        content: Any = json.loads(manifest.read_bytes())
+        content = parse_file_json(manifest.read_bytes(), manifest.name)
         for layer in content["layers"]:
             digest = str(layer["digest"])
             if layer["mediaType"] == _OLLAMA_MODEL and digest.startswith("sha256:") and digest[7:].isalnum():
                 return digest.replace(":", "-")
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, BadFileError, KeyError, TypeError):
         return None
     return None
 

@@ -88,6 +88,7 @@ def arrived(paths: Paths, file: Path, arrival: Arrival, say: Say, trust: Trust |
             licence_of(manifest),
             manifest.model.family if manifest.model else None,
             signature=verdict.state,
+            files=tuple(entry.digest for entry in reader.statement.entries),  # unboxing holds the files to them
             arrived=True,
         )
         say("licence", admit(paths, candidate).licence)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from pantry.client.connection import ServiceConnection
 from pantry.core.errors import BadFileError, ServiceUnavailableError, UsageError
+from pantry.core.foreign_json import parse_file_json
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.core.units import printable
@@ -22,6 +22,7 @@ from pantry.store.packages import Packages
 
 STARTER = ModelName("starter")
 """The model that travels inside the package."""
+_MAX_ECHO = 1_000_000  # bytes
 LONGEST_FACT = 400  # characters of a text from a model file that are kept
 
 
@@ -101,9 +102,13 @@ def name_from_file(file: Path) -> ModelName:
 
 def _echo_facts(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text())
-    except (ValueError, OSError) as error:
+        with file.open("rb") as opened:
+            raw = opened.read(_MAX_ECHO + 1)
+    except OSError as error:
         raise BadFileError(f"{file.name} is not an echo model: {error}") from None
+    if len(raw) > _MAX_ECHO:
+        raise BadFileError(f"{file.name} is not an echo model: it is larger than {_MAX_ECHO} bytes.")
+    content = parse_file_json(raw, f"The echo model {file.name}")
     if not isinstance(content, dict):
         raise BadFileError(f"{file.name} is not an echo model: expected a JSON object.")
     context = content.get("context", 512)

@@ -57,8 +57,12 @@ class Rebuilder:
             require_space(self.paths.partial, delta.payload.index.size)
             base = held.enter_context(self._base(store, delta))
             licence = stricter_licence(known_licence(base.licence), licence_of(delta.manifest))
-            if licence != licence_of(delta.manifest):
-                admit(self.paths, Candidate(delta.manifest.name, licence, signature=new.verdict.state))
+            results = tuple(fact.digest for fact in delta.table.results)
+            family = delta.manifest.model.family if delta.manifest.model else None
+            candidate = Candidate(
+                delta.manifest.name, licence, family, signature=new.verdict.state, files=results, arrived=True
+            )
+            admit(self.paths, candidate)
             self.say("rebuilding", f"{format_bytes(delta.payload.index.size)} on {base.called}")
             folder = held.enter_context(Fetcher(self.paths.partial).kept_folder(new.contents))
             stage = held.enter_context(rebuilt(base.matched, delta, folder, self.progress))

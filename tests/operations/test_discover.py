@@ -124,3 +124,9 @@ def test_variables_of_the_runners_are_followed(machine: Path, tmp_path: Path) ->
         "HF_HOME": str(machine / ".cache" / "huggingface"),
     }
     assert [each.runner for each in find_models(environment)] == ["huggingface", "ollama"]
+
+
+@pytest.mark.parametrize("manifest", ["[" * 100_000, "{" * 5_000, '{"layers": ' + "[" * 5_000 + "]" * 5_000 + "}", "1"])
+def test_manifest_that_is_none_is_passed_over(machine: Path, manifest: str) -> None:
+    next((machine / ".ollama" / "models" / "manifests").rglob("1b")).write_text(manifest)
+    assert set(find(machine)) == {"huggingface", "lmstudio"}

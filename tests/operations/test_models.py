@@ -1,4 +1,9 @@
-from pantry.operations.models import with_told
+from pathlib import Path
+
+import pytest
+
+from pantry.core.errors import BadFileError
+from pantry.operations.models import inspect_file, with_told
 
 
 def test_what_a_manifest_tells_stands_beside_the_licence_of_the_header() -> None:
@@ -11,3 +16,11 @@ def test_what_a_manifest_tells_stands_beside_the_licence_of_the_header() -> None
         "version": "1.0.0",
     }
     assert with_told(facts, {"licence": None}) == facts
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a": ' * 50_000, "{}" + " " * 1_000_001, "[]", "\udcff", ""])
+def test_echo_model_that_is_none_is_named(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "fox.echo"
+    file.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(BadFileError, match=r"fox\.echo"):
+        inspect_file(file)

@@ -334,6 +334,24 @@ def test_policy_may_refuse_downloads_and_licences(added: Paths) -> None:
         pull(added, "big")
 
 
+def test_model_in_a_flatpack_is_known_by_its_digest_whatever_it_is_called(paths: Paths, work: Path) -> None:
+    trust_signer(paths)
+    weights = gguf("known")
+    overlay = paths.config / "catalogue" / "known.toml"
+    overlay.parent.mkdir(parents=True)
+    overlay.write_text(
+        '[family]\nid = "known"\nname = "Known"\n[[model]]\nid = "known-1b"\nname = "Known"\nlicence = "cc-by-nc-4.0"\n'
+        f'sources = ["background"]\nchecked = "2026-11-21"\n[[model.files]]\nrepo = "a/b"\nfile = "known.gguf"\n'
+        f'sha256 = "{hashlib.sha256(weights).hexdigest()}"\nsource = "background"\n'
+    )
+    (paths.config / "policy.toml").write_text('mode = "enforce"\nrequired_use = ["commercial"]\n')
+    renamed = make_flatpack(work, "fox", content=weights, licence="Apache-2.0")
+    with pytest.raises(PolicyRefusedError, match="commercial use is not allowed"):
+        pull(paths, str(renamed))
+    assert nothing_is_left(paths)
+    assert pull(paths, str(make_flatpack(work, "owl"))).model == ModelName("owl")
+
+
 def test_offline_uses_what_was_verified(added: Paths, monkeypatch: pytest.MonkeyPatch, server: FileServer) -> None:
     pull(added, "fox")
     monkeypatch.setenv("PANTRY_OFFLINE", "1")
