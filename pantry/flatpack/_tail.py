@@ -21,6 +21,9 @@ from pantry.flatpack._stream import read_exactly
 from pantry.flatpack.bundle import MAX_BUNDLE, Bundle, dump_bundle
 from pantry.flatpack.statement import Frame
 
+MAX_FRAMES = 1 << 19
+"""More than a bundle could list."""
+
 
 @dataclass(frozen=True)
 class Tail:
@@ -62,7 +65,7 @@ def _seek_table(descriptor: int, name: str) -> list[tuple[int, int]]:
         raise _no_flatpack(name, size)
     length = count * SEEK_ENTRY.size + footer
     offset = size - length - SKIPPABLE_HEADER.size
-    if flags or count < 2 or offset < 0:
+    if flags or not 2 <= count <= MAX_FRAMES or offset < 0:
         raise BadFileError(f"{name}: the seek table lies about its own size.")
     data = read_exactly(descriptor, length + SKIPPABLE_HEADER.size, offset)
     if SKIPPABLE_HEADER.unpack_from(data) != (SEEK_MAGIC, length):

@@ -14,7 +14,7 @@ from pantry.core.errors import BadFileError, NotFoundError, VerificationError
 from pantry.core.files import storage_errors
 from pantry.core.refs import Digest
 from pantry.flatpack.meter import Meter, Progress
-from pantry.flatpack.names import BUNDLE_NAME, GIT_NAMES, NameGuard, sort_key
+from pantry.flatpack.names import BUNDLE_NAME, GIT_NAMES, NameGuard, check_path, sort_key
 from pantry.flatpack.statement import Entry
 
 
@@ -50,6 +50,7 @@ def _walk(folder: str, prefix: str, skip: frozenset[str]) -> Iterator[Found]:
             path = prefix + item.name
             mode = (state := item.stat(follow_symlinks=False)).st_mode
             if stat.S_ISDIR(mode):
+                check_path(path)
                 yield from _walk(item.path, path + "/", skip)
             elif stat.S_ISREG(mode):
                 yield Found(path, state.st_size, bool(mode & stat.S_IXUSR))

@@ -6,6 +6,7 @@ Names come from strangers. A path that leaves the folder, or that two systems re
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 
 from pantry.core.errors import BadFileError
@@ -19,6 +20,12 @@ MAX_PATH = 4096
 """Bytes of a whole path in UTF-8."""
 MAX_PART = 255
 """Bytes of one part of a path, the limit of common file systems."""
+MAX_PARTS = 255
+"""Parts of a path: what removes and lists folders goes down one by one, and is to come up again."""
+MAX_HELD = 256 << 20
+"""Memory for the names of one package, folders too, in bytes: half a million ordinary files."""
+_PER_NAME = 100
+"""Bytes that remembering a name takes beside the name."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.,@=+()\[\]{} -]+(?:/[A-Za-z0-9_.,@=+()\[\]{} -]+)*")
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -43,6 +50,8 @@ def _fault(path: str) -> str | None:
         return "leaves the folder by '..'"
     if "" in parts or "." in parts:
         return "has an empty part or a '.'"
+    if len(parts) > MAX_PARTS:
+        return f"has more than {MAX_PARTS} parts"
     if not _PLAIN.fullmatch(path) and (wrong := _odd_character(path)):
         return wrong
     if len(path) * 4 > MAX_PART:
@@ -75,9 +84,10 @@ class NameGuard:
     def __init__(self) -> None:
         self._files: dict[str, str] = {}
         self._folders: dict[str, str] = {"": ""}
+        self._held = 0
 
     def add(self, path: str) -> None:
-        """Check `path` and remember it. Raises BadFileError for a bad, double or clashing path."""
+        """Check `path` and remember it. Raises BadFileError for a bad, double or clashing path, or too many of them."""
         check_path(path)
         key = fold(path)
         if (other := self._files.get(key)) is not None:
@@ -85,18 +95,24 @@ class NameGuard:
         if key in self._folders:
             raise BadFileError(f"The path {path!r} is both a file and a folder.")
         self._add_folder(path.rpartition("/")[0])
+        self._hold(path, key)
         self._files[key] = path
 
     def _add_folder(self, folder: str) -> None:
-        key = fold(folder)
-        known = self._folders.get(key)
-        if known is None:
+        """Remember a folder and those it is in, up to one that is known."""
+        while (known := self._folders.get(key := fold(folder))) is None:
             if key in self._files:
                 raise BadFileError(f"The path {folder!r} is both a file and a folder.")
-            self._add_folder(folder.rpartition("/")[0])
+            self._hold(folder, key)
             self._folders[key] = folder
-        elif known != folder:
+            folder = folder.rpartition("/")[0]
+        if known != folder:
             raise BadFileError(_clash(folder, known))
+
+    def _hold(self, path: str, key: str) -> None:
+        self._held += sys.getsizeof(path) + sys.getsizeof(key) + _PER_NAME
+        if self._held > MAX_HELD:
+            raise BadFileError(f"The names of files and folders take more than {MAX_HELD >> 20} MiB of memory.")
 
     def add_folder(self, path: str) -> None:
         """Check a folder that comes as a member of its own; the same folder may come again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import struct
 import tarfile
 import time
@@ -171,6 +172,30 @@ class TestSeekTable:
         refused(path, tmp_path / "out", match="missing or too large")
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
         tracemalloc.stop()
+
+    def test_claiming_a_huge_seek_table_reads_little(self, tmp_path: Path) -> None:
+        """The hole in a sparse file costs nothing to send, and each entry read from it would take 100 bytes."""
+        path, count = tmp_path / "a.fpk", 1 << 20
+        table = _frames.seek_table([(0, 0)] * count)
+        with path.open("wb") as file:
+            file.truncate(100)
+            file.seek(0, io.SEEK_END)
+            file.write(table)
+        del table
+        tracemalloc.start()
+        refused(path, tmp_path / "out", match="seek table")
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+        tracemalloc.stop()
+
+
+def test_a_frame_that_is_far_larger_than_its_content(tmp_path: Path) -> None:
+    content = member("flatpack.toml", MANIFEST)
+    head = struct.pack("<IBI", zstandard.MAGIC_NUMBER, 0xA0, len(content))
+    data = head + bytes(3 * 10_000) + (1 | len(content) << 3).to_bytes(3, "little") + content
+    assert zstandard.ZstdDecompressor().decompress(data) == content
+    frame = Frame(len(data), len(content), Digest(hashlib.sha256(data).hexdigest()))
+    path = assemble(tmp_path / "a.fpk", [(data, frame), frame_of(_tar.END)], [entry("flatpack.toml", MANIFEST)])
+    refused(path, tmp_path / "out", match="expected a number")
 
 
 def test_truncation_at_every_byte(signed: Path, trust: Trust, tmp_path: Path) -> None:
@@ -423,6 +448,26 @@ class TestBombs:
         path = assemble(tmp_path / "a.fpk", frames, [entry("flatpack.toml", manifest)])
         with Reader(path) as reader, pytest.raises(BadFileError, match="at most"):
             _ = reader.manifest
+
+
+@pytest.mark.parametrize("folders", [300, 1900, 2040])
+def test_a_path_of_very_many_folders(folders: int, tmp_path: Path, ec_key: PrivateKey) -> None:
+    path = forge(tmp_path / "a.fpk", [("a/" * folders + "a", b"x")], keys=[ec_key])
+    assert verify(path, Trust.only(ec_key.public)).state == "bad"
+    refused(path, tmp_path / "out", match="more than 255 parts")
+
+
+def test_a_folder_on_disk_that_goes_down_very_far(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(source)
+    for _ in range(300):
+        os.mkdir("a")  # noqa: PTH102
+        os.chdir("a")
+    (Path() / "b").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadFileError, match="more than 255 parts"):
+        pack(source, tmp_path / "a.fpk")
 
 
 def set_key(*keys: str | int, value: Any) -> Callable[[dict[str, Any]], None]:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pantry.core.errors import BadFileError
+from pantry.flatpack import names
 from pantry.flatpack.names import NameGuard, check_path, fold
 
 
@@ -52,3 +55,28 @@ def test_the_same_folder_may_come_again() -> None:
         guard.add_folder("a/b")
     with pytest.raises(BadFileError):
         guard.add_folder("A")
+
+
+def test_a_path_of_more_parts_than_programs_go_down() -> None:
+    NameGuard().add("a/" * 254 + "b")
+    for folders in (255, 1500, 2047):
+        with pytest.raises(BadFileError, match="more than 255 parts"):
+            NameGuard().add("a/" * folders + "b")
+
+
+def test_deep_folders_do_not_take_memory_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of these paths has 4 kB, and its folders together hundreds of times that."""
+    monkeypatch.setattr(names, "MAX_HELD", 8 << 20)
+    guard, end = NameGuard(), "/".join(["a" * 15] * 250)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadFileError, match="8 MiB"):
+            _add_all(guard, [f"{number:05d}/{end}" for number in range(100)])
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def _add_all(guard: NameGuard, paths: list[str]) -> None:
+    for path in paths:
+        guard.add(path)
