@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 from pantry.core.errors import ForbiddenError, MissingExtraError, StorageError
@@ -21,7 +20,6 @@ _SEALED = b"\x01"
 """The first byte of an encrypted turn; that of a plain one is _PLAIN."""
 _PLAIN = b"\x00"
 _DAY = 86_400.0
-LONGEST_TITLE = 80
 
 
 class SessionBook:
@@ -30,14 +28,20 @@ class SessionBook:
     def __init__(self, database: Database, settings: Settings) -> None:
         self._settings = settings
         self._sessions = Sessions(database, settings.session_bytes)
+        self._ready_cipher: Any = None
 
     def create(self, app: str | None, model: ModelName, parameters: Mapping[str, Any], system: str | None) -> Session:
-        """Start a session, with a system message if one is given. Raises ForbiddenError when none are kept."""
+        """Start a session, with a system message if one is given.
+
+        Raises ForbiddenError when none are kept, and what a keyring raises that does not give the key.
+        """
         if not self._settings.keep_sessions:
             raise ForbiddenError(
                 "Sessions are turned off (setting keep_sessions).", hint="Send the whole conversation with each call."
             )
-        session = self._sessions.create(app, model, parameters, (system or "")[:LONGEST_TITLE])
+        if self._settings.encrypt_sessions:
+            self._cipher()  # before anything is written, and before an answer is that could not be kept
+        session = self._sessions.create(app, model, parameters)
         if system:
             self._sessions.append(session, [("system", self._seal(session, system))])
         return session
@@ -77,7 +81,7 @@ class SessionBook:
         if not self._settings.encrypt_sessions:
             return _PLAIN + text.encode()
         nonce = secrets.token_bytes(_NONCE)
-        return _SEALED + nonce + bytes(self._cipher.encrypt(nonce, text.encode(), session.id.encode()))
+        return _SEALED + nonce + bytes(self._cipher().encrypt(nonce, text.encode(), session.id.encode()))
 
     def _open(self, session: Session, content: bytes) -> str:
         if content[:1] == _PLAIN:
@@ -86,16 +90,20 @@ class SessionBook:
 
         nonce, sealed = content[1 : 1 + _NONCE], content[1 + _NONCE :]
         try:
-            return bytes(self._cipher.decrypt(nonce, sealed, session.id.encode())).decode()
+            return bytes(self._cipher().decrypt(nonce, sealed, session.id.encode())).decode()
         except InvalidTag:
             raise StorageError(
                 "This session was encrypted with another key than the one in the keyring.",
                 hint="Restore that key, or delete the session.",
             ) from None
 
-    @cached_property
     def _cipher(self) -> Any:
-        """AES-256-GCM with the key from the system keyring, made there at first use. Raises MissingExtraError."""
+        """AES-256-GCM with the key from the system keyring, made there at first use.
+
+        Raises MissingExtraError, and StorageError when the keyring does not answer or its key is damaged.
+        """
+        if self._ready_cipher is not None:
+            return self._ready_cipher
         try:
             import keyring
             from keyring.errors import KeyringError
@@ -108,8 +116,14 @@ class SessionBook:
             if stored is None:
                 stored = AESGCM.generate_key(256).hex()
                 keyring.set_password(*_KEYRING, stored)
+            self._ready_cipher = AESGCM(bytes.fromhex(stored))
         except KeyringError as error:
             raise StorageError(
                 f"The system keyring does not answer: {error}.", hint="Unlock it, or turn encrypt_sessions off."
             ) from None
-        return AESGCM(bytes.fromhex(stored))
+        except ValueError:
+            raise StorageError(
+                f"The key {'/'.join(_KEYRING)} in the system keyring is damaged.",
+                hint="Restore it; without it no encrypted session can be read. Or remove it and start new sessions.",
+            ) from None
+        return self._ready_cipher

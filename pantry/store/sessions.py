@@ -24,7 +24,6 @@ class Session:
     id: str
     app: str | None
     model: ModelName
-    title: str
     parameters: Mapping[str, Any]
     started_at: float
     last_used: float
@@ -37,13 +36,13 @@ class Sessions:
     def __init__(self, database: Database, bytes_per_app: int) -> None:
         self._database, self._bound = database, bytes_per_app
 
-    def create(self, app: str | None, model: ModelName, parameters: Mapping[str, Any], title: str = "") -> Session:
+    def create(self, app: str | None, model: ModelName, parameters: Mapping[str, Any]) -> Session:
         """Start a session, and delete the least recently used ones beyond MOST."""
         id, when = str(uuid.uuid4()), time.time()
         self._database.execute(
             "INSERT INTO sessions (id, app, model, title, parameters, started_at, last_used, size)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
-            (id, app, str(model), title, json.dumps(parameters), when, when),
+            " VALUES (?, ?, ?, '', ?, ?, ?, 0)",
+            (id, app, str(model), json.dumps(parameters), when, when),
         )
         self._database.execute(
             "DELETE FROM sessions WHERE app IS ? AND id NOT IN"
@@ -120,6 +119,6 @@ class Sessions:
 
 def _session(row: sqlite3.Row) -> Session:
     return Session(
-        row["id"], row["app"], ModelName.parse(row["model"]), row["title"], json.loads(row["parameters"]),
+        row["id"], row["app"], ModelName.parse(row["model"]), json.loads(row["parameters"]),
         row["started_at"], row["last_used"], row["size"],
     )  # fmt: skip

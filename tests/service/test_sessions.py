@@ -119,35 +119,58 @@ def test_bound_of_bytes_is_held(home_folder: Path) -> None:
         assert line.ask("call_session", {"session": second, "prompt": "x" * 6000})["code"] == "too_large"
 
 
-def test_encrypted_history_is_unreadable_on_disk_and_readable_with_the_keyring(
-    home_folder: Path, tmp_path: Path
-) -> None:
+@pytest.fixture
+def ring(tmp_path: Path) -> dict[str, str]:
+    """Settings that encrypt with a keyring that is the file ring.json; without the file's folder it is locked."""
+    (tmp_path / "ring").mkdir()
     (tmp_path / "filekeyring.py").write_text(
         "import json, pathlib\n"
         "from keyring.backend import KeyringBackend\n"
-        f"FILE = pathlib.Path({str(tmp_path / 'ring.json')!r})\n"
+        "from keyring.errors import KeyringLocked\n"
+        f"FILE = pathlib.Path({str(tmp_path / 'ring' / 'ring.json')!r})\n"
         "class Ring(KeyringBackend):\n"
         "    priority = 1\n"
         "    def get_password(self, service, username):\n"
+        "        if not FILE.parent.exists(): raise KeyringLocked('locked')\n"
         "        return json.loads(FILE.read_text()).get(service + username) if FILE.exists() else None\n"
         "    def set_password(self, service, username, password):\n"
         "        FILE.write_text(json.dumps({service + username: password}))\n"
     )
-    settings = {
+    return {
         "PANTRY_ENCRYPT_SESSIONS": "true",
         "PYTHON_KEYRING_BACKEND": "filekeyring.Ring",
         "PYTHONPATH": str(tmp_path),
     }
-    service = Service(home_folder, settings)
+
+
+def test_encrypted_history_is_unreadable_on_disk_and_readable_with_the_keyring(
+    home_folder: Path, tmp_path: Path, ring: dict[str, str]
+) -> None:
+    service = Service(home_folder, ring)
     service.add_echo()
     with starting(service), Line(service) as line:
-        session = begin(line)
+        session = begin(line, system="hidden-instructions")
         line.value("call_session", {"session": session, "prompt": "very-secret-words"})
     stored = b"".join(file.read_bytes() for file in service.paths.database.parent.glob("pantry.db*"))
     assert b"very-secret-words" not in stored
+    assert b"hidden-instructions" not in stored
     with starting(service), Line(service) as line:
         messages = line.value("get_session", {"session": session})["messages"]
-        assert messages[0]["content"] == "very-secret-words"
-    (tmp_path / "ring.json").write_text('{"pantrysessions": "' + "00" * 32 + '"}')
+        assert [each["content"] for each in messages[:2]] == ["hidden-instructions", "very-secret-words"]
+    (tmp_path / "ring" / "ring.json").write_text('{"pantrysessions": "' + "00" * 32 + '"}')
     with starting(service), Line(service) as line:
         assert "another key" in line.ask("get_session", {"session": session})["message"]
+
+
+def test_no_session_begins_without_the_key(home_folder: Path, tmp_path: Path, ring: dict[str, str]) -> None:
+    service = Service(home_folder, ring)
+    service.add_echo()
+    with starting(service), Line(service) as line:
+        (tmp_path / "ring").rename(tmp_path / "locked")
+        for system in ({}, {"system": "Be kind"}):
+            told = line.ask("create_session", {"preferred_model": "echo", **system})
+            assert (told["code"], "does not answer" in told["message"]) == ("storage_error", True)
+        (tmp_path / "locked").rename(tmp_path / "ring")
+        (tmp_path / "ring" / "ring.json").write_text('{"pantrysessions": "not a key"}')
+        assert "damaged" in line.ask("create_session", {"preferred_model": "echo"})["message"]
+        assert line.value("list_sessions")["sessions"] == []
