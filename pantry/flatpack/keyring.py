@@ -15,9 +15,9 @@ from typing import get_args
 
 from pantry.core.errors import BadFileError, ConflictError, NotFoundError, UnauthorisedError, UsageError, did_you_mean
 from pantry.core.files import storage_errors, write_atomically
-from pantry.core.paths import Paths, make_private
+from pantry.core.paths import Paths
 from pantry.flatpack.keys import KeyType, PrivateKey, PublicKey, load_private_key, load_public_keys, new_key
-from pantry.flatpack.trust import Rule, read_trust_file, trusted_folder, write_trust_file
+from pantry.flatpack.trust import Rule, locked_keys, read_trust_file, trusted_folder, write_trust_file
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _KEY_LIMIT = 1 << 20
@@ -48,18 +48,23 @@ def make_identity(paths: Paths, name: str, kinds: tuple[KeyType, ...], passphras
     """
     if not _NAME.fullmatch(name) or name == "trusted":
         raise UsageError(f"{name[:80]!r} is not a name for a key.", hint="Use letters, digits, '-' and '_'.")
-    folder = keys_folder(paths)
-    if any(folder.glob(f"{name}.*.pem")):
-        raise ConflictError(f"There are keys of {name!r} already.", hint=f"They are in {folder}; move them or rename.")
-    make_private(paths.config)
-    make_private(folder)
+    _must_be_new(paths, name)
     made = [new_key(kind) for kind in kinds]
-    for key in made:
-        write_atomically(folder / f"{name}.{key.public.type}.pem", key.pem(passphrase), mode=0o600)
-        write_atomically(folder / f"{name}.{key.public.type}.pub.pem", key.public.pem)
+    folder = keys_folder(paths)
+    with locked_keys(paths):
+        _must_be_new(paths, name)
+        for key in made:
+            write_atomically(folder / f"{name}.{key.public.type}.pem", key.pem(passphrase), mode=0o600)
+            write_atomically(folder / f"{name}.{key.public.type}.pub.pem", key.public.pem)
     identity = Identity(name, tuple(key.public for key in made))
     _add_rule(paths, identity.keys, Rule(name=name, keys=tuple(key.id for key in identity.keys)))
     return identity
+
+
+def _must_be_new(paths: Paths, name: str) -> None:
+    folder = keys_folder(paths)
+    if list(folder.glob(f"{name}.*.pem")):
+        raise ConflictError(f"There are keys of {name!r} already.", hint=f"They are in {folder}; move them or rename.")
 
 
 def list_identities(paths: Paths) -> list[Identity]:
@@ -144,15 +149,14 @@ def trust_key(
 
 
 def _add_rule(paths: Paths, keys: tuple[PublicKey, ...], rule: Rule, *, keep: bool = False) -> tuple[Rule, ...]:
-    content = read_trust_file(paths)
-    make_private(paths.config)
-    make_private(keys_folder(paths))
-    for key in keys:
-        write_atomically(trusted_folder(paths) / f"{key.id}.pem", key.pem)
-    gone = tuple(old for old in content.trust if old != rule and not keep and set(old.keys) & set(rule.keys))
-    rules = content.trust if keep else _without(content.trust, rule.keys)
-    if rule not in rules:
-        write_trust_file(paths, content.model_copy(update={"trust": (*rules, rule)}))
+    with locked_keys(paths):
+        content = read_trust_file(paths)
+        for key in keys:
+            write_atomically(trusted_folder(paths) / f"{key.id}.pem", key.pem)
+        gone = tuple(old for old in content.trust if old != rule and not keep and set(old.keys) & set(rule.keys))
+        rules = content.trust if keep else _without(content.trust, rule.keys)
+        if rule not in rules:
+            write_trust_file(paths, content.model_copy(update={"trust": (*rules, rule)}))
     return gone
 
 
@@ -168,11 +172,12 @@ def untrust_key(paths: Paths, id_or_name: str) -> list[str]:
     Raises NotFoundError, and UsageError when the start of an id fits several keys, is too short, or when several
     holders have that name.
     """
-    content = read_trust_file(paths)
-    gone = _matching(content.trust, id_or_name)
-    write_trust_file(paths, content.model_copy(update={"trust": _without(content.trust, gone)}))
-    for key in gone:
-        (trusted_folder(paths) / f"{key}.pem").unlink(missing_ok=True)
+    with locked_keys(paths):
+        content = read_trust_file(paths)
+        gone = _matching(content.trust, id_or_name)
+        write_trust_file(paths, content.model_copy(update={"trust": _without(content.trust, gone)}))
+        for key in gone:
+            (trusted_folder(paths) / f"{key}.pem").unlink(missing_ok=True)
     return gone
 
 

@@ -14,10 +14,13 @@ The file `trust.toml` beside `config.toml`:
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import fcntl
 import fnmatch
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -129,8 +132,23 @@ def read_trust_file(paths: Paths) -> TrustFile:
         raise BadFileError(explain(error, str(file), TrustFile)) from None
 
 
+@contextlib.contextmanager
+def locked_keys(paths: Paths) -> Iterator[None]:
+    """Hold the folder of keys, made if need be: one process at a time changes keys and rules."""
+    folder = trusted_folder(paths).parent
+    make_private(paths.config)
+    make_private(folder)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def write_trust_file(paths: Paths, content: TrustFile) -> None:
-    """Write the rules in one step."""
+    """Write the rules in one step; within `locked_keys` if they were read before."""
     make_private(paths.config)
     table = content.model_dump(exclude_none=True)
     write_atomically(trust_file(paths), dump_toml(table).encode(), mode=0o600)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,33 @@ class TestKeyring:
         with pytest.raises(UsageError, match="pattern of names is empty"):
             keyring.trust_key(paths, (ec_key.public,), "")
         assert load_trust(paths).rules == ()
+
+
+class TestSeveralAtOnce:
+    def test_every_rule_is_kept(self, paths: Paths) -> None:
+        keys = [new_key("p256").public for _ in range(12)]
+        with ThreadPoolExecutor(12) as pool:
+            list(pool.map(lambda key: keyring.trust_key(paths, (key,), name=key.id), keys))
+        assert {key for rule in read_trust_file(paths).trust for key in rule.keys} == {key.id for key in keys}
+
+    def test_what_is_no_longer_trusted_does_not_come_back(self, paths: Paths) -> None:
+        keys = [new_key("p256").public for _ in range(8)]
+        for key in keys[:4]:
+            keyring.trust_key(paths, (key,), name=key.id)
+        with ThreadPoolExecutor(8) as pool:
+            gone = [pool.submit(keyring.untrust_key, paths, key.id) for key in keys[:4]]
+            list(pool.map(lambda key: keyring.trust_key(paths, (key,), name=key.id), keys[4:]))
+        assert all(done.result() for done in gone)
+        assert {key for rule in read_trust_file(paths).trust for key in rule.keys} == {key.id for key in keys[4:]}
+
+    def test_one_key_of_a_name_is_made(self, paths: Paths) -> None:
+        with ThreadPoolExecutor(4) as pool:
+            done = [pool.submit(keyring.make_identity, paths, "me", ("p256",), None) for _ in range(4)]
+        faults = [task.exception() for task in done]
+        assert sum(fault is None for fault in faults) == 1
+        assert all(isinstance(fault, ConflictError) for fault in faults if fault)
+        (made,) = [task.result() for task in done if not task.exception()]
+        assert keyring.signing_keys(paths, "me", lambda _: None)[0].public.id == made.keys[0].id
 
 
 class TestTrustFile:
