@@ -56,7 +56,8 @@ class Policy(BaseModel):
         "require: refuse what no trusted key signed.",
     )
     minimum_evidence: dict[str, Score] = Field(
-        default_factory=dict, description="Capability scores measured here that a model must reach, like coding = 2."
+        default_factory=dict,
+        description="Capability scores measured here (pantry score) that a model must reach, like coding = 2.",
     )
     unaligned: Literal["allow", "warn", "refuse"] = Field(
         "warn", description="Models without alignment, or with it taken out. Maligned ones are refused unless allow."

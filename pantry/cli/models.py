@@ -89,6 +89,7 @@ def show(
                 "known_as": shown.remark,
                 "rights": [answer.to_json() for answer in shown.answers],
                 "catalogue": description.to_json() if description else None,
+                "scores": [score.__dict__ | {"model": str(score.model)} for score in shown.scores],
                 "fit": fit.to_json() if fit else None,
             }
         )
@@ -101,6 +102,10 @@ def show(
         print_description(description)
     else:
         print_rights(shown.answers)
+    if shown.scores:
+        typer.echo("\nMeasured here:")
+    for score in shown.scores:
+        typer.echo(f"  {score.capability} {score.score:g} of 10  ({score.date}, {score.engine}, {score.task})")
     if fit:
         typer.echo(f"\n{_fit_line(fit)}")
 

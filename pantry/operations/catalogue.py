@@ -19,6 +19,7 @@ from pantry.core.paths import Paths
 from pantry.operations.identity import chain_of_installed, identity_of
 from pantry.operations.models import installed_model
 from pantry.operations.policy import installed_answers
+from pantry.operations.scores import Score, list_scores
 from pantry.store.models import InstalledModel, Store
 
 
@@ -88,6 +89,8 @@ class Shown:
     description: Description | None
     answers: tuple[Answer, ...]
     remark: str | None = None
+    scores: tuple[Score, ...] = ()
+    """What somebody measured here of the installed model's abilities."""
 
 
 def describe_any(paths: Paths, catalogue: Catalogue, name: str) -> Shown:
@@ -103,11 +106,14 @@ def describe_any(paths: Paths, catalogue: Catalogue, name: str) -> Shown:
         return Shown(None, described, described.answers)
     known = identity_of(catalogue, installed)
     answers = tuple(installed_answers(catalogue, installed, known, USES, Circumstances()).values())
+    with Store.open(paths) as store:
+        scores = tuple(score for score in list_scores(store.database) if score.model == installed.digest)
     if known.entry is not None:
-        return Shown(installed, replace(describe(catalogue, known.entry.id), answers=answers), answers, known.words)
+        described = replace(describe(catalogue, known.entry.id), answers=answers)
+        return Shown(installed, described, answers, known.words, scores)
     named = catalogue.find_model(installed.name.name)
     remark = f"the catalogue knows another model as {named.id}; nothing shows that this file is it" if named else None
-    return Shown(installed, None, answers, remark)
+    return Shown(installed, None, answers, remark, scores)
 
 
 def source_of(catalogue: Catalogue, ref: str) -> Source | None:

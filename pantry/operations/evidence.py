@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pantry.core.refs import Digest
+from pantry.operations.scores import scores_of
 from pantry.operations.speeds import Speed, speeds_of
 from pantry.selection import Measurement
 from pantry.store.database import Database
@@ -21,4 +22,5 @@ class Evidence:
 
 def evidence_of(database: Database) -> dict[Digest, Evidence]:
     """All that was measured here, by model."""
-    return {model: Evidence(speed=speed) for model, speed in speeds_of(database).items()}
+    scores, speeds = scores_of(database), speeds_of(database)
+    return {model: Evidence(scores.get(model, {}), speeds.get(model)) for model in scores.keys() | speeds.keys()}

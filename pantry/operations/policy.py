@@ -21,8 +21,10 @@ from pantry.core.paths import Paths
 from pantry.formats.safety import scan
 from pantry.formats.verdict import FormatVerdict
 from pantry.operations.identity import REMOTE, Identity, chain_of_installed, families_of, identity_of
+from pantry.operations.scores import scores_of
 from pantry.policy import Action, Decision, Known, Policy, SignatureState, Subject, decide, parse_policy
 from pantry.selection import KNOWN_CAPABILITIES
+from pantry.store.database import Database
 from pantry.store.models import InstalledModel, Store
 
 FILE = "policy.toml"
@@ -58,7 +60,8 @@ def explain(paths: Paths, catalogue: Catalogue, name: str, action: Action | None
     with Store.open(paths) as store:
         installed = next((model for model in store.list() if str(model.name) == name.strip().lower()), None)
         if installed is not None:
-            subject = installed_subject(catalogue, installed, identity_of(catalogue, installed), policy)
+            scores = _scores(store.database, installed)
+            subject = installed_subject(catalogue, installed, identity_of(catalogue, installed), policy, scores)
             matches, verdict = _file_facts(store, installed)
             return decide(policy, replace(subject, digest_matches=matches, format=verdict), action or "load")
     return decide(policy, subject_of(catalogue, catalogue.model(name), policy), action or "pull")
@@ -112,12 +115,21 @@ def admit_load(paths: Paths, model: InstalledModel, file: Path) -> None:
     catalogue = Catalogue.open(paths)
     try:
         policy = load_policy(paths, catalogue)
-        known = installed_subject(catalogue, model, identity_of(catalogue, model), policy)
+        scores: Mapping[str, float] = {}
+        if policy.minimum_evidence:
+            with Database(paths.database) as database:
+                scores = _scores(database, model)
+        known = installed_subject(catalogue, model, identity_of(catalogue, model), policy, scores)
         decision = decide(policy, replace(known, digest_matches=True, format=verdict), "load").require()
     finally:
         catalogue.close()
     for warning in decision.warnings:
         log.warning("%s: %s", model.name, warning)
+
+
+def _scores(database: Database, model: InstalledModel) -> dict[str, float]:
+    """The capability scores measured here of a model."""
+    return {name: each.score for name, each in scores_of(database).get(model.digest, {}).items()}
 
 
 def _file_facts(store: Store, model: InstalledModel) -> tuple[bool | None, FormatVerdict | None]:
