@@ -9,7 +9,6 @@ an attacker; it keeps the weights from whoever lacks the key file.
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -28,8 +27,8 @@ from pantry.core.files import staged_file, storage_errors
 CHUNK = 10 << 20
 """Bytes taken at a time from data and key; part of the format."""
 HEADER = hashlib.sha256().digest_size
+_STEP = 1 << 18  # bytes read and mixed at a time: they stay in the processor's cache
 _NAME = re.compile(r"(?P<name>.+)\.(?P<digest>[0-9a-f]{64})\.enc")
-_FLAGS = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
 Progress = Callable[[int, int], None]
 
 
@@ -70,13 +69,12 @@ def encrypt(plain: Path, key: Path, folder: Path, *, md5: bool = True, progress:
     with storage_errors(f"Reading {plain}"), plain.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
     final = folder / f"{plain.name}.{digest.hexdigest()}.enc"
-    with storage_errors(f"Encrypting {plain.name}"), _Windows(plain) as data, _Windows(key) as key_file:
+    with storage_errors(f"Encrypting {plain.name}"), _Input(plain) as data, _Input(key) as key_file:
         sums = _Sums(md5)
         with _fresh_file(final) as out, sums:
             sums.write(digest.digest(), out)
             again = hashlib.sha256()
-            for read, coded in _Mixer(data, key_file).chunks(0, progress):
-                again.update(read)
+            for coded in _Mixer(data, key_file, again.update).chunks(0, progress):
                 sums.write(coded, out)
             if again.digest() != digest.digest():
                 raise BadFileError(f"{plain} changed while it was read.", hint="Run the command again.")
@@ -91,8 +89,10 @@ def decrypt(encrypted: Path, key: Path, folder: Path, *, md5: bool = True, progr
     """
     _check_files(encrypted, key)
     name = EncName.parse(encrypted.name)
-    with storage_errors(f"Decrypting {encrypted.name}"), _Windows(encrypted) as data, _Windows(key) as key_file:
-        header = data.at(0, HEADER).tobytes()
+    with storage_errors(f"Decrypting {encrypted.name}"), _Input(encrypted) as data, _Input(key) as key_file:
+        first = np.empty(min(HEADER, data.size), np.uint8)
+        data.read(0, first)
+        header = first.tobytes()
         if len(header) < HEADER or header.hex() != name.digest:
             raise BadFileError(
                 f"The header of {encrypted.name} is damaged: it says {header.hex()[:12] or 'nothing'}…, "
@@ -103,7 +103,7 @@ def decrypt(encrypted: Path, key: Path, folder: Path, *, md5: bool = True, progr
             )
         sums = _Sums(md5)
         with _fresh_file(folder / name.plain) as out, sums:
-            for _, plain in _Mixer(data, key_file).chunks(HEADER, progress):
+            for plain in _Mixer(data, key_file).chunks(HEADER, progress):
                 sums.write(plain, out)
             if sums.hex()[0] != name.digest:
                 raise VerificationError(
@@ -117,9 +117,13 @@ def decrypt(encrypted: Path, key: Path, folder: Path, *, md5: bool = True, progr
 def checksums_of(file: Path, *, md5: bool = True) -> Written:
     """The checksums of a file."""
     sums = _Sums(md5)
-    with storage_errors(f"Reading {file}"), _Windows(file) as opened, sums:
+    with storage_errors(f"Reading {file}"), _Input(file) as opened, sums:
+        buffers = _two_buffers(opened.size)
         for at in range(0, opened.size, CHUNK):
-            sums.update(opened.at(at, CHUNK).data)
+            buffers.reverse()
+            chunk = buffers[0][: opened.size - at]
+            opened.read(at, chunk)
+            sums.update(chunk.data)
     return Written(file, *sums.hex())
 
 
@@ -143,56 +147,79 @@ def _fresh_file(final: Path) -> AbstractContextManager[BinaryIO]:
     return staged_file(final)
 
 
-class _Windows:
-    """A file read through windows of memory that the system shares: half the work of copying it into buffers."""
+class _Input:
+    """A file to be read. Not mapped into memory: a mapped file that someone cuts short kills the process."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._file = path, path.open("rb")
+        self._path, self._file = path, path.open("rb", buffering=0)
         self.size = os.fstat(self._file.fileno()).st_size
 
-    def at(self, start: int, length: int) -> NDArray[np.uint8]:
-        """The bytes from `start`, fewer at the end of the file. Raises BadFileError when the file became shorter."""
-        length = min(length, self.size - start)
-        if os.fstat(self._file.fileno()).st_size != self.size:
+    def read(self, start: int, into: NDArray[np.uint8]) -> None:
+        """Fill `into` with the bytes from `start`. Raises BadFileError when the file has another size than it had."""
+        done = 0
+        while done < len(into) and (count := os.preadv(self._file.fileno(), [into[done:].data], start + done)):
+            done += count
+        if done < len(into) or os.fstat(self._file.fileno()).st_size != self.size:
             raise BadFileError(f"{self._path} changed while it was read.", hint="Run the command again.")
-        if length <= 0:
-            return np.empty(0, np.uint8)
-        skipped = start % mmap.ALLOCATIONGRANULARITY
-        window = mmap.mmap(self._file.fileno(), skipped + length, _FLAGS, mmap.PROT_READ, offset=start - skipped)
-        return np.frombuffer(window, np.uint8, length, skipped)
 
-    def __enter__(self) -> _Windows:
+    def __enter__(self) -> _Input:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
 
+def _two_buffers(size: int) -> list[NDArray[np.uint8]]:
+    """Room for two chunks of a file of `size` bytes: one is worked on while the sums of the other are computed."""
+    return [np.empty(min(CHUNK, size), np.uint8) for _ in range(2)]
+
+
 class _Mixer:
-    """Data XOR key, chunk by chunk. A chunk it gives is valid until the second one after it is asked for."""
+    """Data XOR key, chunk by chunk. A chunk it gives is valid until the second one after it is asked for.
 
-    def __init__(self, data: _Windows, key: _Windows) -> None:
-        self._data, self._key, self._key_at = data, key, 0
-        self._mixed = [np.empty(CHUNK, np.uint8), np.empty(CHUNK, np.uint8)]
+    `see` is shown the data before it is mixed.
+    """
 
-    def chunks(self, start: int, progress: Progress | None) -> Iterator[tuple[memoryview, memoryview]]:
-        """(chunk as read, chunk XOR key), from byte `start` of the data."""
+    def __init__(self, data: _Input, key: _Input, see: Callable[[memoryview], object] | None = None) -> None:
+        self._data, self._key, self._key_at, self._see = data, key, 0, see
+        self._mixed, self._pattern = _two_buffers(data.size), np.empty(min(_STEP, key.size), np.uint8)
+
+    def chunks(self, start: int, progress: Progress | None) -> Iterator[memoryview]:
+        """The chunks from byte `start` of the data."""
         for at in range(start, self._data.size, CHUNK):
-            read = self._data.at(at, CHUNK)
             self._mixed.reverse()
-            mixed = self._mixed[0][: len(read)]
-            np.bitwise_xor(read, self._next_pattern(len(read)), out=mixed)
-            yield read.data, mixed.data
+            chunk = self._mixed[0][: self._data.size - at]
+            self._mix(at, chunk)
+            yield chunk.data
             if progress:
-                progress(at + len(read) - start, self._data.size - start)
+                progress(at + len(chunk) - start, self._data.size - start)
 
-    def _next_pattern(self, count: int) -> NDArray[np.uint8]:
-        """The key's next chunk, from the beginning when it is used up, repeated where it is too short."""
+    def _mix(self, start: int, chunk: NDArray[np.uint8]) -> None:
+        """Fill `chunk` with data XOR the key's next chunk: from its beginning when it is used up."""
         if self._key_at >= self._key.size:
             self._key_at = 0
-        pattern = self._key.at(self._key_at, CHUNK)
-        self._key_at += CHUNK
-        return (pattern if len(pattern) >= count else np.tile(pattern, -(-count // len(pattern))))[:count]
+        at, self._key_at = self._key_at, self._key_at + CHUNK
+        repeated = self._repeated(at, len(chunk))
+        for low in range(0, len(chunk), _STEP):
+            part = chunk[low : low + _STEP]
+            self._data.read(start + low, part)
+            if self._see:
+                self._see(part.data)
+            if repeated is None:
+                pattern = self._pattern[: len(part)]
+                self._key.read(at + low, pattern)
+            else:
+                pattern = repeated[low : low + _STEP]
+            np.bitwise_xor(part, pattern, out=part)
+
+    def _repeated(self, at: int, count: int) -> NDArray[np.uint8] | None:
+        """The rest of the key from `at`, over and over, where it is shorter than `count` bytes."""
+        left = self._key.size - at
+        if left >= count:
+            return None
+        pattern = np.empty(left, np.uint8)
+        self._key.read(at, pattern)
+        return np.tile(pattern, -(-count // left))[:count]
 
 
 class _Sums:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -183,8 +185,6 @@ def test_a_file_that_ends_in_its_header_says_so(tmp_path: Path, coded: Path, key
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, coded: Path, key: Path) -> None:
-    """Its windows would end in the middle of nothing otherwise."""
-
     def cut(done: int, total: int) -> None:
         with coded.open("r+b") as file:
             file.truncate(enc.HEADER + done)
@@ -193,4 +193,37 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, coded: 
         patch.setattr(enc, "CHUNK", 100)
         with pytest.raises(BadFileError, match="changed while it was read"):
             enc.decrypt(coded, key, tmp_path / "out", progress=cut)
+    assert nothing_written(tmp_path / "out")
+
+
+CUT = """
+import os, sys
+from pathlib import Path
+import numpy
+from pantry.core.errors import BadFileError
+from pantry.workshop import enc
+
+mix = numpy.bitwise_xor
+
+def cut(*arguments, **more):
+    os.truncate(sys.argv[1], enc.HEADER)
+    return mix(*arguments, **more)
+
+numpy.bitwise_xor = cut
+try:
+    enc.decrypt(*map(Path, sys.argv[1:]))
+except BadFileError as error:
+    print(error.message)
+"""
+
+
+def test_a_file_cut_short_in_the_middle_of_a_step_does_not_end_the_process(tmp_path: Path, key: Path) -> None:
+    """Bytes mapped into memory would be gone then, and the system would kill whoever looks at them."""
+    (tmp_path / "plain").write_bytes(bytes(1_000_000))
+    coded = enc.encrypt(tmp_path / "plain", key, tmp_path).path
+    run = subprocess.run(
+        [sys.executable, "-c", CUT, str(coded), str(key), str(tmp_path / "out")], capture_output=True, text=True
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "changed while it was read" in run.stdout
     assert nothing_written(tmp_path / "out")
