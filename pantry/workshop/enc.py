@@ -60,7 +60,7 @@ class EncName:
 
 
 def encrypt(plain: Path, key: Path, folder: Path, *, md5: bool = True, progress: Progress | None = None) -> Written:
-    """Write `<name>.<digest>.enc` into `folder`.
+    """Write `<name>.<digest>.enc` into `folder`; one that is there already and right is left.
 
     Raises UsageError for an empty key, NotFoundError, ConflictError when another file of that name is there,
     StorageError.
@@ -69,6 +69,8 @@ def encrypt(plain: Path, key: Path, folder: Path, *, md5: bool = True, progress:
     with storage_errors(f"Reading {plain}"), plain.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
     final = folder / f"{plain.name}.{digest.hexdigest()}.enc"
+    if final.is_file() and _becomes(final, key, digest.digest()):
+        return checksums_of(final, md5=md5)
     with storage_errors(f"Encrypting {plain.name}"), _Input(plain) as data, _Input(key) as key_file:
         sums = _Sums(md5)
         with _fresh_file(final) as out, sums:
@@ -114,6 +116,16 @@ def decrypt(encrypted: Path, key: Path, folder: Path, *, md5: bool = True, progr
     return Written(folder / name.plain, *sums.hex())
 
 
+def _becomes(encrypted: Path, key: Path, digest: bytes) -> bool:
+    """Whether an .enc file and the key give the file of that SHA-256."""
+    with storage_errors(f"Reading {encrypted}"), _Input(encrypted) as data, _Input(key) as key_file:
+        header, whole = np.empty(min(HEADER, data.size), np.uint8), hashlib.sha256()
+        data.read(0, header)
+        for plain in _Mixer(data, key_file).chunks(HEADER, None):
+            whole.update(plain)
+        return header.tobytes() == whole.digest() == digest
+
+
 def checksums_of(file: Path, *, md5: bool = True) -> Written:
     """The checksums of a file."""
     sums = _Sums(md5)
@@ -135,6 +147,8 @@ def already_there(file: Path, digest: str, *, md5: bool = True) -> Written | Non
 
 def _check_files(data: Path, key: Path) -> None:
     for file in (data, key):
+        if file.exists() and not file.is_file():
+            raise UsageError(f"{file} is not a plain file; data and key are one file each.")
         if not file.is_file():
             raise NotFoundError(f"There is no file {file}.")
     if key.stat().st_size == 0:

@@ -227,3 +227,20 @@ def test_a_file_cut_short_in_the_middle_of_a_step_does_not_end_the_process(tmp_p
     assert (run.returncode, run.stderr) == (0, "")
     assert "changed while it was read" in run.stdout
     assert nothing_written(tmp_path / "out")
+
+
+def test_an_enc_file_that_is_there_and_right_is_left(tmp_path: Path, key: Path) -> None:
+    """So that a folder of which some are done can be gone on with."""
+    plain = write(tmp_path, "plain", b"abc" * 1000)
+    made = enc.encrypt(plain, key, tmp_path / "out")
+    before = made.path.stat().st_mtime_ns
+    assert enc.encrypt(plain, key, tmp_path / "out") == made
+    assert made.path.stat().st_mtime_ns == before
+    made.path.write_bytes(made.path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ConflictError, match="with other content"):
+        enc.encrypt(plain, key, tmp_path / "out")
+
+
+def test_a_folder_is_no_key(tmp_path: Path, coded: Path) -> None:
+    with pytest.raises(UsageError, match="not a plain file"):
+        enc.decrypt(coded, tmp_path, tmp_path / "out")
