@@ -55,6 +55,8 @@ class LoadedModel:
     failure: PantryError | None = None
     """Why the last load failed, and when."""
     failed_at: float = 0.0
+    admitted_under: object = None
+    """The state of the rules under which it was admitted."""
 
     @property
     def idle(self) -> bool:
@@ -79,9 +81,13 @@ class Pool:
         paths: Paths,
         available_memory: Callable[[], int] = lambda: int(psutil.virtual_memory().available),
         admit: Callable[[InstalledModel, Path], None] = lambda model, file: None,
+        rules: Callable[[], object] = lambda: None,
     ) -> None:
-        """`admit` is asked in a thread before every load, with the verified file; what it raises stops the load."""
-        self._admit = admit
+        """`admit` is asked in a thread before every load, with the verified file; what it raises stops the load.
+
+        It is asked again before an answer of a loaded model when `rules`, what it goes by, is not what it was.
+        """
+        self._admit, self._rules = admit, rules
         self._store, self._settings, self._paths = store, settings, paths
         self._available_memory = available_memory
         self._entries: dict[ModelName, LoadedModel] = {}
@@ -185,8 +191,11 @@ class Pool:
 
     async def _running_worker(self, entry: LoadedModel) -> Worker:
         """The entry's worker, loaded first when there is none. A caller that gives up does not stop the load."""
-        if entry.worker and entry.worker.alive:
+        if entry.worker and entry.worker.alive and entry.admitted_under == self._rules():
             return entry.worker
+        if entry.worker and entry.worker.alive:
+            await self._admit_again(entry)
+            return await self._running_worker(entry)
         if entry.loading is None or entry.loading.done():
             if entry.failure and time.monotonic() - entry.failed_at < RETRY_AFTER:
                 raise entry.failure
@@ -198,6 +207,15 @@ class Pool:
         except asyncio.CancelledError:
             if loading.cancelled() and not _is_cancelled():
                 raise ConflictError(f"{entry.model.name} was unloaded while it was being loaded.") from None
+            raise
+
+    async def _admit_again(self, entry: LoadedModel) -> None:
+        """Ask about a loaded model under new rules. What they refuse is unloaded, once nobody else has an answer."""
+        try:
+            await asyncio.to_thread(self._admitted, entry)
+        except PantryError:
+            if entry.active <= 1:
+                await self._stop(entry)
             raise
 
     async def _load(self, entry: LoadedModel) -> Worker:
@@ -224,10 +242,17 @@ class Pool:
 
     def _examine(self, entry: LoadedModel) -> tuple[Path, WorkerNeed]:
         """The model's file, its digest checked, and the memory it will need."""
+        path = self._admitted(entry)
+        return path, worker_need(path, entry.model.format, entry.options)
+
+    def _admitted(self, entry: LoadedModel) -> Path:
+        """The model's file, its digest checked, that may be loaded. Raises what `admit` raises."""
+        rules = self._rules()  # before it is asked: they may change meanwhile
         with Store.open(self._paths) as store:  # SQLite connections belong to their thread
             path = store.verified_file(entry.model)
         self._admit(entry.model, path)
-        return path, worker_need(path, entry.model.format, entry.options)
+        entry.admitted_under = rules
+        return path
 
     async def _start(self, entry: LoadedModel, path: Path, need: WorkerNeed) -> Worker:
         model = entry.model

@@ -162,6 +162,15 @@ def subject_of(
     )
 
 
+def policy_state(paths: Paths) -> object:
+    """Something that is equal as long as the policy file is the same one, unchanged; None while there is none."""
+    try:
+        found = (paths.config / FILE).stat()
+    except OSError as error:
+        return None if isinstance(error, FileNotFoundError) else error.errno
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 def policy_text(paths: Paths) -> str:
     """The content of the policy file, empty when there is none.
 

@@ -76,7 +76,9 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    pool = Pool(store, settings, paths, admit=lambda model, file: _admit(paths, model, file))
+    pool = Pool(
+        store, settings, paths, admit=lambda model, file: _admit(paths, model, file), rules=lambda: _rules(paths)
+    )
     gateway = Gateway(
         settings, paths, store, keys, pool, Metrics(), stopping, Tally(store.database), Speeds(store.database)
     )
@@ -98,6 +100,13 @@ def _admit(paths: Paths, model: InstalledModel, file: Path) -> None:
     from pantry.operations.policy import admit_load
 
     admit_load(paths, model, file)
+
+
+def _rules(paths: Paths) -> object:
+    """What tells whether the policy was changed, in microseconds."""
+    from pantry.operations.policy import policy_state
+
+    return policy_state(paths)
 
 
 @contextlib.asynccontextmanager

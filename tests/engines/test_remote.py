@@ -249,10 +249,10 @@ def test_remote_model_beside_local_ones(provider_service: Service, tmp_path: Pat
         assert provider_service.key not in json.dumps(service.ask("GET", "/admin/loaded")[1])
         stored = b"".join(file.read_bytes() for file in service.paths.data.rglob("*") if file.is_file())
         assert provider_service.key.encode() not in stored
-        assert service.ask("POST", "/admin/unload", {"model": "far"})[1]["unloaded"] is True
         assert pantry(service, "policy", "set", "remote=false").returncode == 0
         status, answer = service.ask("POST", "/v1/chat/completions", body)
         assert status == 403, answer
+        assert service.workers() == [], "what was loaded answers no more, and is unloaded"
         refused = pantry(service, "remote", "add", "other", url_of(provider_service), "echo")
         assert refused.returncode != 0
         assert "policy allows no models at a provider" in refused.stderr

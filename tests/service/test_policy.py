@@ -28,3 +28,21 @@ def test_service_loads_nothing_that_the_policy_refuses_or_while_it_cannot_be_rea
         assert service.workers() == []
         policy.rmdir()
         assert service.ask("POST", "/v1/chat/completions", QUESTION)[0] == 200
+
+
+def test_loaded_model_answers_no_more_once_the_policy_refuses_it(home_folder: Path) -> None:
+    service = Service(home_folder)
+    service.add_echo()
+    policy = service.paths.config / "policy.toml"
+    policy.parent.mkdir(parents=True, exist_ok=True)
+    with starting(service):
+        assert service.ask("POST", "/v1/chat/completions", QUESTION)[0] == 200
+        policy.write_text('mode = "warn"\n')
+        assert service.ask("POST", "/v1/chat/completions", QUESTION)[0] == 200
+        before = [each.pid for each in service.workers()]
+        policy.write_text('mode = "enforce"\nrequired_use = ["commercial"]\n')
+        status, answer = service.ask("POST", "/v1/chat/completions", QUESTION)
+        assert (status, answer["error"]["code"], len(before)) == (403, "policy_refused", 1)
+        assert service.workers() == []
+        policy.unlink()
+        assert service.ask("POST", "/v1/chat/completions", QUESTION)[0] == 200
