@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from pantry.core.errors import BadFileError, NotFoundError
 from pantry.workshop.delta.layout import OpenFile
-from pantry.workshop.delta.payload import END_MAGIC, FOOTER, MAX_INDEX, PAYLOAD_NAME, Payload
+from pantry.workshop.delta.payload import END_MAGIC, FOOTER, MAGIC, MAX_INDEX, PAYLOAD_NAME, Payload
 from tests.workshop.deltas import apply, make
 from tests.workshop.model_files import base_tensors, safetensors, tuned_tensors, write_folder
 
@@ -57,6 +59,7 @@ LIES: list[tuple[str, Callable[[Any], None]]] = [
     ("wrong at .*length", lambda index: piece(index, "sub").update(length=-5)),
     ("wrong at .*length", lambda index: piece(index, "sub").update(length="10")),
     ("wrong at .*digest", lambda index: piece(index, "sub").update(digest="abc")),
+    ("wrong at .*start", lambda index: piece(index, "sub")["base"].update(start=1)),
     ("wrong at .*op", lambda index: piece(index, "sub").update(op="run")),
     ("does not fit it", lambda index: piece(index, "sub").update(op="patch")),
     ("does not fit it", lambda index: piece(index, "patch", 0).update(op="sub")),
@@ -170,6 +173,51 @@ def test_a_payload_cut_short_is_refused(delta: Path, cut: int) -> None:
     file.write_bytes(file.read_bytes()[:cut])
     with pytest.raises(BadFileError, match=r"no delta payload|cut short"):
         Payload(OpenFile(file))
+
+
+READ = """
+import sys
+from pathlib import Path
+from pantry.core.errors import BadFileError
+from pantry.workshop.delta.layout import OpenFile
+from pantry.workshop.delta.payload import Payload
+
+try:
+    print(len(Payload(OpenFile(Path(sys.argv[1]))).index.files[0].pieces))
+except BadFileError as error:
+    print(error.message)
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(int(peak.split()[1]) // 1000)
+"""
+
+
+def read_apart(file: Path) -> tuple[str, int]:
+    """What a process of its own says of the payload, and its peak memory in MB."""
+    run = subprocess.run([sys.executable, "-c", READ, str(file)], capture_output=True, text=True, check=True)
+    said, peak = run.stdout.splitlines()
+    return said, int(peak)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
+def test_an_index_takes_memory_in_proportion(tmp_path: Path) -> None:
+    """That of a model with 40,000 tensors, and one that lists millions of empty blocks."""
+    digests = (hashlib.sha256(str(number).encode()).hexdigest() for number in range(40_000))
+    part = '{{"name":"layer.{0}.weight","dtype":"bf16","shape":[1024,7168],"length":14680064,"op":"sub","base":{{"tensor":"layer.{0}.weight","dtype":"bf16"}},"digest":"{1}","blocks":[{2}],"change":0.01}}'  # noqa: E501
+    blocks = ",".join(['{"length":0,"crc":12345}'] * 4)
+    pieces = ",".join(part.format(number, digest, blocks) for number, digest in enumerate(digests))
+    head = '{{"files":[{{"path":"m","size":{},"digest":"{}","format":"x","pieces":[{}]}}]}}'
+    write_index(tmp_path / "large", MAGIC, head.format(14680064 * 40_000, "0" * 64, pieces).encode())
+    said, peak = read_apart(tmp_path / "large")
+    assert said == "40000"
+    assert peak < 250
+
+    empty = ",".join(f'{{"length":0,"crc":{number * 2654435761 % 2**32}}}' for number in range(1_700_000))
+    piece = f'{{"length":1,"op":"stored","digest":"{"0" * 64}","blocks":[{empty}]}}'
+    write_index(tmp_path / "hostile", MAGIC, head.format(1, "0" * 64, piece).encode())
+    said, peak = read_apart(tmp_path / "hostile")
+    assert "out of measure" in said
+    assert peak < 250
 
 
 @given(st.binary(max_size=300))
