@@ -122,6 +122,11 @@ class Catalogue:
             raise NotFoundError(f"The catalogue knows no licence {name.strip()[:80]!r}.", hint=hint)
         return found
 
+    def shown_licence(self, text: str) -> str:
+        """A licence as people write it: its SPDX id where it has one, else `text` as it is."""
+        found = self.licences.get(self.licence_names.get(text.strip().lower(), ""))
+        return (found.spdx if found else None) or text
+
     @cached_property
     def licences(self) -> dict[str, Licence]:
         """All licences by id."""

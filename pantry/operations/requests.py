@@ -144,11 +144,15 @@ def approval_needed(request: AppRequest, reason: str) -> ApprovalNeededError:
     )
 
 
+_MEANING = {Permission.SUPERUSER.value: "superuser (everything that you may do)"}
+
+
 def describe(request: AppRequest, store: Store | None = None, paths: Paths | None = None) -> str:
-    """One line for the user: `Notes wants to load qwen3-0.6b (0.6 GB, Apache-2.0)`."""
+    """One line for the user: `Notes wants to download qwen3-0.6b (380 MB, Apache-2.0)`."""
     details = request.details
     if request.kind == "permission":
-        return f"{request.app_name} asks for the permissions {', '.join(details['permissions'])}"
+        names = [_MEANING.get(name, name) for name in details["permissions"]]
+        return f"{request.app_name} asks for the permission{'s' if len(names) > 1 else ''} {', '.join(names)}"
     model = str(details["model"])
     facts = _facts_of(model, request.kind, store, paths)
     where = f" from {details['url']}" if details.get("url") else ""
@@ -157,22 +161,19 @@ def describe(request: AppRequest, store: Store | None = None, paths: Paths | Non
 
 def _facts_of(model: str, kind: Kind, store: Store | None, paths: Paths | None) -> str:
     """Size and licence as far as they are known: of the installed model, else from the catalogue."""
-    with contextlib.suppress(PantryError):
+    from pantry.catalogue.lookup import Catalogue  # slow to load, and most services are never asked
+
+    size: int | None = None
+    licence: str | None = None
+    with contextlib.suppress(PantryError), contextlib.closing(Catalogue.open(paths)) as catalogue:
         if store is not None and kind != "download":
             installed = store.get(ModelName.parse(model))
-            known = [format_bytes(installed.size), installed.facts.get("licence")]
-            return ", ".join(str(each) for each in known if each)
-        from pantry.catalogue.lookup import Catalogue  # slow to load, and most services are never asked
-
-        catalogue = Catalogue.open(paths)
-        try:
-            entry = catalogue.find_model(model)
-        finally:
-            catalogue.close()
-        if entry is not None:
-            size = format_bytes(entry.download_bytes) if entry.download_bytes else None
-            return ", ".join(str(each) for each in (size, entry.licence) if each)
-    return ""
+            size, licence = installed.size, installed.facts.get("licence")
+        elif (entry := catalogue.find_model(model)) is not None:
+            size, licence = entry.download_bytes, entry.licence
+        licence = catalogue.shown_licence(licence) if licence else None
+    shown = format_bytes(size).replace(".0 ", " ") if size else None
+    return ", ".join(each for each in (shown, licence) if each)
 
 
 def list_requests(paths: Paths, *, everything: bool = False) -> list[tuple[AppRequest, str]]:

@@ -227,7 +227,11 @@ async def unload_llm(desk: Desk, caller: Caller, body: Body) -> Any:
 
 @call
 async def download_llm(desk: Desk, caller: Caller, body: Body) -> Any:
-    model, details = _download_details(desk, forms.entry_from(body.get("llm_registry_entry")))
+    entry = forms.entry_from(body.get("llm_registry_entry"))
+    if known := next((each for each in _everything(desk) if each.is_called(entry["id"])), None):
+        desk.gateway.permit(caller, Action.DOWNLOAD, known.model.name)
+        return known.uuid
+    model, details = _download_details(desk, entry)
     desk.gateway.permit(caller, Action.DOWNLOAD, model)
     await desk.download(caller, str(model), details.get("url"), details["entry"])
     return forms.llm_uuid(model)

@@ -1,11 +1,13 @@
 """Asking and answering, and registering, inside their bounds."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from pantry.core.errors import ForbiddenError, NotFoundError, RateLimitError, UnauthorisedError, UsageError
 from pantry.core.paths import Paths
+from pantry.core.refs import ModelName
 from pantry.core.settings import Settings
 from pantry.operations.apps import (
     REGISTRATIONS,
@@ -31,6 +33,7 @@ from pantry.permissions import OWNER, Caller, Permission
 from pantry.store.apps import Apps
 from pantry.store.database import Database
 from pantry.store.keys import Keys
+from pantry.store.models import Store
 
 SETTINGS = Settings()
 
@@ -151,8 +154,27 @@ def test_description_says_who_wants_what(database: Database, notes: Caller) -> N
 
 def test_description_of_a_known_model_has_size_and_licence(database: Database, notes: Caller) -> None:
     line = describe(ask(database, SETTINGS, notes, "download", {"model": "qwen3-0.6b"}))
-    assert line.startswith("Notes wants to download qwen3-0.6b (")
-    assert "MB" in line or "GB" in line
+    assert line == "Notes wants to download qwen3-0.6b (380 MB, Apache-2.0)"
+
+
+@pytest.mark.parametrize(("licence", "shown"), [("apache-2.0", "Apache-2.0"), ("my own terms", "my own terms")])
+def test_description_of_an_installed_model_has_its_licence(
+    paths: Paths, tmp_path: Path, licence: str, shown: str
+) -> None:
+    file = tmp_path / "fox.echo"
+    file.write_bytes(b"{}" + b" " * 5998)
+    with Store.open(paths) as store:
+        store.add(ModelName.parse("fox"), file, format="echo", source="", facts={"licence": licence})
+        notes = new_app(store.database, "Notes")[0].caller()
+        request = ask(store.database, SETTINGS, notes, "load", {"model": "fox"})
+        assert describe(request, store, paths) == f"Notes wants to load fox (6 kB, {shown})"
+
+
+def test_description_of_permissions_says_what_superuser_is(database: Database, notes: Caller) -> None:
+    asked = ask_for_permissions(database, SETTINGS, notes, [Permission.SUPERUSER, Permission.VIEW])
+    assert describe(asked) == "Notes asks for the permissions superuser (everything that you may do), view"
+    asked = ask_for_permissions(database, SETTINGS, notes, [Permission.VIEW])
+    assert describe(asked) == "Notes asks for the permission view"
 
 
 @pytest.mark.parametrize(

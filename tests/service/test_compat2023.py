@@ -185,8 +185,10 @@ def test_unknown_url_needs_url_downloads(client: OldClient) -> None:
 
 def test_download_gives_the_uuid_as_text_and_a_known_model_is_not_fetched_again(client: OldClient) -> None:
     client.gain("download_llm", "view_llms")
-    uuid = client.call("get_or_download_llm", llm_registry_entry={**ENTRY, "id": "echo"})
+    entry = {**ENTRY, "id": "echo", "url": "https://models.example/echo.gguf"}
+    uuid = client.call("get_or_download_llm", llm_registry_entry=entry)
     assert client.call("get_llm_status", llm_id="echo")["uuid"] == uuid
+    assert client.call("download_llm", llm_registry_entry={**entry, "id": uuid}) == uuid
 
 
 def test_flex_filter_matches_or_404_and_preference_only_sorts(client: OldClient) -> None:

@@ -138,7 +138,7 @@ def test_names_and_reasons_of_strangers_stay_text(service: Service, page: Any) -
         key = line.value("register_app", {"name": HOSTILE})["key"]
         reason = "Harmless \u202egnp.exe\u200b <script>document.title='owned'</script>"
         line.value("request_permissions", {"permissions": ["session"], "reason": reason}, key=key)
-    text = card(page, "asks for the permissions").text
+    text = card(page, "asks for the permission").text
     assert HOSTILE in text
     assert "‹U+202E›gnp.exe‹U+200B› <script>" in text
     assert page.title != "owned"

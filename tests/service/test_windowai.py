@@ -61,7 +61,7 @@ def test_unapproved_page_becomes_a_request_and_works_once_approved(service: Serv
     again = service.ask("POST", "/completions", HELLO, headers=headers)[1]
     assert again["error"]["request"] == answer["error"]["request"]
     _, line = decide_request(service.paths, answer["error"]["request"], Limits())
-    assert line == "Draw it asks for the permissions session"
+    assert line == "Draw it asks for the permission session"
     service.ask("POST", "/admin/load", {"model": "echo"})
     assert service.ask("POST", "/completions", HELLO, headers=headers)[0] == 200
 
