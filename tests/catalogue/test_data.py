@@ -199,6 +199,15 @@ def test_tags_follow_their_rules() -> None:
             assert model.role in ("chat", "instruct", "reasoning", "unknown"), model.id
 
 
+def test_alignment_says_where_it_is_known_from_and_no_base_model_is_aligned() -> None:
+    models = [each.entry for each in LOADED if isinstance(each.entry, ModelEntry)]
+    stated = [model for model in models if model.alignment in ("aligned", "unaligned")]
+    assert len([model for model in stated if model.alignment == "aligned"]) >= 20
+    for model in stated:
+        assert model.fact_sources.get("alignment") or "book:unaligned-models" in model.sources, model.id
+    assert all(model.alignment == "unaligned" for model in models if model.role == "base")
+
+
 def test_licence_texts_named_by_spdx_are_spelt_as_spdx_has_them() -> None:
     from license_expression import get_spdx_licensing
 

@@ -1,4 +1,5 @@
 import re
+import tomllib
 
 import pytest
 
@@ -20,6 +21,7 @@ def test_every_table_has_its_place() -> None:
 def test_example_of_an_overlay_in_the_page_is_a_valid_one() -> None:
     from pantry.catalogue.files import read_content
 
-    (example,) = re.findall(r"```toml\n(.*?)```", (FOLDER / "catalogue.md").read_text(), re.DOTALL)
+    example, scores = re.findall(r"```toml\n(.*?)```", (FOLDER / "catalogue.md").read_text(), re.DOTALL)
     kinds = [loaded.kind for loaded in read_content(example.encode(), "example.toml", "overlay")]
     assert kinds == ["family", "model"]
+    assert [*tomllib.loads(scores)] == ["score"]

@@ -171,8 +171,8 @@ def test_example_of_the_handbook_tells_the_next_step_on_a_fresh_home(paths: Path
     assert "coding>=3 excluded" in message
     assert "Nearest: " in message
     name = message.rpartition("pantry pull ")[2].split()[0]
-    assert "coding>=3, " in message.rpartition("ithout ")[2]
-    assert choose("CONVERSATIONAL,context>=8192,licence:commercial", prefer="speed", paths=paths).model == name
+    assert "With tag:CODING in place of coding>=3, " in message
+    assert choose("CODING,CONVERSATIONAL,context>=8192,licence:commercial", prefer="speed", paths=paths).model == name
 
 
 def test_failure_names_a_model_to_pull_or_to_load_when_a_wider_mode_would_do() -> None:
@@ -274,6 +274,13 @@ def test_model_that_may_not_be_downloaded_is_not_chosen() -> None:
     assert (download_size(BOOK.model(choice.model)) or 0) <= 200_000_000
 
 
+def test_aligned_models_can_be_demanded_and_what_nobody_knows_is_not_among_them() -> None:
+    chooser = selector(mode="enforce", unaligned="refuse")
+    choice = ask(chooser, "CODING,licence:commercial", mode="requirements_download")
+    for name in (choice.model, *(each.name for each in choice.runners_up)):
+        assert BOOK.model(name).alignment == "aligned"
+
+
 def test_failure_counts_what_the_policy_keeps_out_of_the_catalogue() -> None:
     chooser = selector(mode="enforce", accepted_families=("midjourney",))
     total, _ = BOOK.exclusions(chooser._wanted.query(Request(), obey_policy=False))
@@ -284,7 +291,7 @@ def test_failure_counts_what_the_policy_keeps_out_of_the_catalogue() -> None:
 @pytest.mark.parametrize(
     "need",
     [
-        *("CODING", "context>=100000000", "ram<=1kB", "download<=1kB", "params<=1", "speed>=100000"),
+        *("TOOLS", "context>=100000000", "ram<=1kB", "download<=1kB", "params<=1", "speed>=100000"),
         *("family:midjourney", "reads:video,reads:audio", "coding>=9", "2030_ADV"),
     ],
 )

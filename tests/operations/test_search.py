@@ -2,8 +2,10 @@
 
 import pytest
 
+from pantry.catalogue.index import is_obtainable
 from pantry.catalogue.lookup import Catalogue
 from pantry.catalogue.memory import memory_size
+from pantry.catalogue.rights import Circumstances
 from pantry.core.errors import UsageError
 from pantry.operations.search import search
 
@@ -19,7 +21,9 @@ def test_search_of_the_handbook() -> None:
     assert found
     for model in found:
         assert "CODING" in model.tags
-        assert model.licence == "llama-2-community"
+        assert BOOK.judge(model, "commercial", Circumstances()).verdict in ("allowed", "conditional")
+        assert (memory_size(model) or 0) <= 6 * 10**9
+    assert is_obtainable(found[0])
     sizes = [memory_size(model) or 0 for model in search(BOOK, "small gemma chat model", limit=50)]
     assert sizes == sorted(sizes)
 
