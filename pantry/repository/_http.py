@@ -1,7 +1,8 @@
 """One HTTP request over http.client: proxies, redirects with their rules, and reads that a server cannot stretch.
 
-The peer's address is looked at after connecting and before anything is sent, so that a name that resolves to a
-private address cannot lead us there. Behind a proxy only the name can be judged.
+A redirect leads to the public internet or stays in the network where it began. The peer's address is looked at after
+connecting and before anything is sent, so that a name that resolves to a private address cannot lead us there. Behind
+a proxy only the name can be judged.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from pantry import __version__
 from pantry.core.errors import DownloadError
-from pantry.repository.address import Address, is_private
+from pantry.repository.address import Address, Network, network_of
 from pantry.repository.limits import Limits, Pace
 
 READ = 1 << 18  # bytes asked of the socket at a time
@@ -88,14 +89,13 @@ def open_response(url: Address, headers: Mapping[str, str], limits: Limits, *, m
     above come back as responses, except those that may pass.
     """
     sent = {"User-Agent": f"pantry/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity", **headers}
-    origin_is_private: bool | None = None
+    origin: Network | None = None
     for _ in range(limits.redirects + 1):
-        connection, peer_is_private = _connect(url, limits)
+        connection, network = _connect(url, limits)
         link = connection.sock
         try:
-            if origin_is_private is None:
-                origin_is_private = peer_is_private
-            elif peer_is_private and not origin_is_private:
+            origin = origin or network
+            if network not in ("public", origin):
                 raise DownloadError(f"A redirect leads to the private address {url.netloc}; that is refused.")
             raw = _exchange(connection, url, method, sent, limits)
         except BaseException:
@@ -117,8 +117,8 @@ def open_response(url: Address, headers: Mapping[str, str], limits: Limits, *, m
     raise DownloadError(f"{url.shown}: more than {limits.redirects} redirects.")
 
 
-def _connect(url: Address, limits: Limits) -> tuple[http.client.HTTPConnection, bool]:
-    """A connection to the host, or to the proxy the environment names; and whether the host is private."""
+def _connect(url: Address, limits: Limits) -> tuple[http.client.HTTPConnection, Network]:
+    """A connection to the host, or to the proxy the environment names; and the host's network."""
     proxy = _proxy_for(url)
     host, port = (proxy.hostname or "", proxy.port or 80) if proxy else (url.host, url.port)
     if url.scheme == "https":
@@ -137,8 +137,8 @@ def _connect(url: Address, limits: Limits) -> tuple[http.client.HTTPConnection, 
         what = f"the proxy {host}:{port}" if proxy else url.netloc
         raise Interrupted(f"{what} cannot be reached ({_reason(error)})") from error
     connection.sock.settimeout(limits.read_timeout)
-    private = url.names_private_host if proxy else is_private(str(connection.sock.getpeername()[0]))
-    return connection, private
+    network = url.network if proxy else network_of(str(connection.sock.getpeername()[0]))
+    return connection, network
 
 
 def _exchange(
@@ -191,6 +191,10 @@ def _cut_after(link: socket.socket, seconds: float) -> Iterator[None]:
     timer.start()
     try:
         yield
+    except Exception as error:
+        if late.is_set():
+            raise TimeoutError from error
+        raise
     finally:
         timer.cancel()
     if late.is_set():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from pantry.core.errors import DownloadError, UsageError
 
 _PORTS = {"http": 80, "https": 443}
+Network = Literal["public", "local network", "link", "this machine"]
 
 
 @dataclass(frozen=True)
@@ -68,17 +70,27 @@ class Address:
         return new
 
     @property
-    def names_private_host(self) -> bool:
-        """Whether the name alone says that the host is this machine or one of a private network."""
+    def network(self) -> Network:
+        """The network that the name alone tells of; `public` for a name that tells nothing."""
         name = self.host.rstrip(".").lower()
-        return name == "localhost" or name.endswith((".localhost", ".local", ".internal")) or is_private(name)
+        if name == "localhost" or name.endswith(".localhost"):
+            return "this machine"
+        return "local network" if name.endswith((".local", ".internal")) else network_of(name)
 
 
-def is_private(address: str) -> bool:
-    """Whether a numeric address is not of the public internet; False for what is no numeric address."""
+def network_of(address: str) -> Network:
+    """Where a numeric address is; `public` for what is no numeric address.
+
+    Ranges that are not of the public internet count as the local network, unless they are of this machine or of one
+    link, where clouds answer with credentials.
+    """
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
-        return False
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return not (mapped or parsed).is_global
+        return "public"
+    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
+    if parsed.is_global:
+        return "public"
+    if parsed.is_loopback or parsed.is_unspecified:
+        return "this machine"
+    return "link" if parsed.is_link_local else "local network"

@@ -29,7 +29,7 @@ from cryptography.x509.oid import NameOID
 from pantry.core.errors import DownloadError, NotFoundError, StorageError, UsageError, VerificationError
 from pantry.core.refs import Digest
 from pantry.repository import _partial, _plan
-from pantry.repository.address import Address
+from pantry.repository.address import Address, network_of
 from pantry.repository.fetch import Fetcher, Wanted
 from pantry.repository.limits import Limits
 from pantry.repository.locks import locked
@@ -218,6 +218,28 @@ def test_slow_loris_head_is_given_up(fetcher: Fetcher, server: FileServer) -> No
     assert time.monotonic() - start < 5
 
 
+def test_slow_loris_in_the_length_of_a_chunk_is_given_up(fetcher: Fetcher) -> None:
+    """Each byte keeps the socket's own timeout from ending, and none of them is a byte of the file."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip() -> None:
+            for _ in range(QUICK.attempts):
+                with contextlib.suppress(ConnectionError), listening.accept()[0] as client:
+                    client.recv(65536)
+                    client.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;")
+                    for _ in range(1000):
+                        client.sendall(b"a")
+                        time.sleep(0.02)
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        start = time.monotonic()
+        with pytest.raises(DownloadError, match="no answer in time"):
+            fetch(fetcher, Wanted(Address.parse(f"http://127.0.0.1:{listening.getsockname()[1]}/x"), 10))
+        assert time.monotonic() - start < 10
+        thread.join()
+
+
 def test_endless_data_end_at_the_length_that_is_known(fetcher: Fetcher, server: FileServer) -> None:
     server.faults = Faults(endless=True)
     with pytest.raises(VerificationError):
@@ -260,18 +282,31 @@ def test_redirect_from_https_to_http_is_refused() -> None:
         Address.parse("https://a.example/x").redirected("http://a.example/x")
 
 
+@pytest.mark.parametrize("origin", ["public", "local network", "link"])
 def test_redirect_to_a_private_address_is_refused(
-    fetcher: Fetcher, server: FileServer, monkeypatch: pytest.MonkeyPatch
+    fetcher: Fetcher, server: FileServer, monkeypatch: pytest.MonkeyPatch, origin: str
 ) -> None:
-    """The first host counts as public here; where it redirects to is really loopback."""
+    """The first host counts as one of that network here; where it redirects to is really this machine."""
     from pantry.repository import _http
 
-    answers = iter([False, True])
-    monkeypatch.setattr(_http, "is_private", lambda _: next(answers))
+    networks = iter([origin])
+    monkeypatch.setattr(_http, "network_of", lambda address: next(networks, None) or network_of(address))
     server.faults = Faults(redirect=f"{server.url}/model.fpk")
     with pytest.raises(DownloadError, match="private address"):
         fetch(fetcher, wanted(server))
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "10.0.0.1", "169.254.169.254", "nas.local", "[::1]"])
+def test_redirect_to_a_private_name_behind_a_proxy_is_refused(
+    fetcher: Fetcher, server: FileServer, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setenv("http_proxy", server.url)
+    monkeypatch.setenv("no_proxy", "")
+    server.faults = Faults(redirect=f"http://{host}/model.fpk")
+    with pytest.raises(DownloadError, match="private address"):
+        fetch(fetcher, replace(wanted(server), url=Address.parse("http://models.example/model.fpk")))
+    assert server.paths() == ["http://models.example/model.fpk"]
 
 
 def test_redirects_without_end_are_refused(fetcher: Fetcher, server: FileServer) -> None:
@@ -298,15 +333,18 @@ def test_bad_addresses_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "private"),
+    ("host", "network"),
     [
-        ("127.0.0.1", True), ("10.1.2.3", True), ("192.168.1.1", True), ("169.254.169.254", True), ("::1", True),
-        ("::ffff:127.0.0.1", True), ("fe80::1%eth0", True), ("100.64.0.1", True), ("0.0.0.0", True),
-        ("8.8.8.8", False), ("2606:4700::1", False), ("localhost", True), ("a.example", False),
+        ("127.0.0.1", "this machine"), ("::1", "this machine"), ("::ffff:127.0.0.1", "this machine"),
+        ("0.0.0.0", "this machine"), ("localhost", "this machine"), ("a.localhost.", "this machine"),
+        ("10.1.2.3", "local network"), ("192.168.1.1", "local network"), ("100.64.0.1", "local network"),
+        ("fd00::1", "local network"), ("nas.local", "local network"),
+        ("169.254.169.254", "link"), ("fe80::1%eth0", "link"),
+        ("8.8.8.8", "public"), ("2606:4700::1", "public"), ("a.example", "public"),
     ],
 )  # fmt: skip
-def test_private_hosts_are_known(host: str, private: bool) -> None:
-    assert Address("https", host, 443, "/").names_private_host is private
+def test_networks_of_hosts_are_known(host: str, network: str) -> None:
+    assert Address("https", host, 443, "/").network == network
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -470,7 +508,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from pantry.core.refs import Digest
-from pantry.repository.address import Address
+from pantry.repository.address import Address, network_of
 from pantry.repository.fetch import Fetcher, Wanted
 folder, url, size, digest = sys.argv[1:]
 def tell(done, total):
