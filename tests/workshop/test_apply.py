@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pantry.core.errors import BadFileError, BusyError, ConflictError, PantryError, StorageError, VerificationError
 from pantry.flatpack.manifest import FileFact, read_manifest, write_manifest
 from pantry.workshop.delta import apply as apply_module
+from pantry.workshop.delta.apply import apply_delta
 from pantry.workshop.delta.folder import DeltaFolder
 from pantry.workshop.delta.payload import PAYLOAD_NAME
 from pantry.workshop.delta.sources import Source
@@ -135,6 +136,22 @@ def test_what_is_there_is_never_overwritten(tmp_path: Path, base: Path, target: 
     with pytest.raises(ConflictError, match="exists already"):
         apply(base, delta, tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == b"mine"
+
+
+def test_an_empty_folder_that_is_there_is_filled(
+    tmp_path: Path, base: Path, target: Path, delta: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays the folder it is: the one the user stands in, or where another disk begins."""
+    out = tmp_path / "parent" / "out"
+    out.mkdir(parents=True)
+    number = out.stat().st_ino
+    beside: set[str] = set()
+    monkeypatch.chdir(out)
+    with Source.open(base) as source, DeltaFolder(delta) as opened:
+        apply_delta(source, opened, Path(), lambda *_: beside.update(path.name for path in out.parent.iterdir()))
+    assert beside == {"out"}
+    assert out.stat().st_ino == number
+    assert read_tree(out) == read_tree(target)
 
 
 def test_a_manifest_that_promises_another_result_is_refused(tmp_path: Path, base: Path, delta: Path) -> None:

@@ -31,7 +31,8 @@ SPARE_SPACE = 64_000_000  # bytes left free on the disk
 def apply_delta(base: Source, delta: DeltaFolder, out: Path, progress: Progress | None = None) -> MatchedBase:
     """Rebuild the delta's files: several in the folder `out`, a single one at `out` (or inside it, if it is a folder).
 
-    Everything is built under a temporary name beside `out` and moved there when all digests are right. What an
+    Everything is built under a temporary name beside `out` (in it, if it is a folder) and moved when all digests are
+    right. What an
     interruption leaves is taken up again by the next call, tensor by tensor. Raises VerificationError for a wrong base
     (before any work) or a wrong result, BadFileError for a damaged delta, ConflictError when `out` is taken.
     """
@@ -39,7 +40,7 @@ def apply_delta(base: Source, delta: DeltaFolder, out: Path, progress: Progress 
     read = bytes_to_match(delta)
     total = read + delta.payload.index.size
     matched = match_base(base, delta.table, delta.payload.index, part_of(progress, 0, total))
-    with rebuilt(matched, delta, final.parent, part_of(progress, read, total)) as stage:
+    with rebuilt(matched, delta, folder_to_work_in(final), part_of(progress, read, total)) as stage:
         move_into_place(stage, final, delta)
     return matched
 
@@ -91,14 +92,25 @@ def _is_single(delta: DeltaFolder) -> bool:
 
 
 def final_place(out: Path, delta: DeltaFolder) -> Path:
-    """Where the result will be. Raises ConflictError when something is there."""
+    """Where the result will be. Raises ConflictError when something is there but an empty folder."""
     if _is_single(delta) and out.is_dir():
         out = out / delta.payload.index.files[0].path
-    if out.is_dir() and not _is_single(delta) and not any(out.iterdir()):
+    if out.is_dir() and not _is_single(delta) and _is_empty(out):
         return out
     if out.exists() or out.is_symlink():
         raise ConflictError(f"{out} exists already.", hint="Give another name with -o, or remove it.")
     return out
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether nothing is in it but what we work with."""
+    with storage_errors(f"Reading {folder}"):
+        return all(entry.name.startswith(TEMPORARY_PREFIX) for entry in folder.iterdir())
+
+
+def folder_to_work_in(final: Path) -> Path:
+    """Where the result grows: on its disk, in a folder that may be written to."""
+    return final if final.is_dir() else final.parent
 
 
 def _stage_of(folder: Path, delta: DeltaFolder) -> Path:
@@ -213,7 +225,7 @@ def _work(work: partial[bytes]) -> bytes:
 
 
 def move_into_place(stage: Path, final: Path, delta: DeltaFolder) -> None:
-    """Put the finished files at their place in one step."""
+    """Put the finished files at their place: in one step, or one by one into a folder that was there before."""
     if _is_single(delta):
         built = stage / delta.payload.index.files[0].path
         try:
@@ -222,8 +234,12 @@ def move_into_place(stage: Path, final: Path, delta: DeltaFolder) -> None:
             raise ConflictError(f"{final} appeared meanwhile.", hint="Give another name with -o.") from None
         except OSError:  # a file system without hard links
             built.replace(final)
+    elif final.is_dir():
+        if not _is_empty(final):
+            raise ConflictError(f"Something appeared in {final} meanwhile.", hint="Give another name with -o.")
+        for entry in sorted(stage.iterdir()):
+            entry.rename(final / entry.name)
+        sync_folder(final)
     else:
-        if final.is_dir():
-            final.rmdir()
         stage.replace(final)
     sync_folder(final.parent)

@@ -7,7 +7,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pantry.core.errors import UsageError, VerificationError
-from pantry.workshop.delta.apply import bytes_to_match, final_place, is_whole, move_into_place, rebuilt, taken_up
+from pantry.workshop.delta.apply import (
+    bytes_to_match,
+    final_place,
+    folder_to_work_in,
+    is_whole,
+    move_into_place,
+    rebuilt,
+    taken_up,
+)
 from pantry.workshop.delta.folder import DeltaFolder
 from pantry.workshop.delta.match import match_base
 from pantry.workshop.delta.sources import Progress, Source, part_of
@@ -61,16 +69,17 @@ def apply_chain(base: Source, deltas: Sequence[DeltaFolder], out: Path, progress
     total = read + sum(delta.payload.index.size for delta in deltas)
     ordered = in_order_of_use(base, deltas, part_of(progress, 0, total))
     final = final_place(out, ordered[-1])
-    first = _step_to_begin_with(ordered, final.parent)
+    folder = folder_to_work_in(final)
+    first = _step_to_begin_with(ordered, folder)
     before, source, stage, done = ExitStack(), base, final, read
     for number, delta in enumerate(ordered):
         step = ExitStack()
         with before:
             if number <= first and first > 0:
-                stage = step.enter_context(taken_up(delta, final.parent))
+                stage = step.enter_context(taken_up(delta, folder))
             else:
                 matched = match_base(source, delta.table, delta.payload.index)
-                stage = step.enter_context(rebuilt(matched, delta, final.parent, part_of(progress, done, total)))
+                stage = step.enter_context(rebuilt(matched, delta, folder, part_of(progress, done, total)))
         done += delta.payload.index.size
         if delta is not ordered[-1] and number >= first:
             source = step.enter_context(_result(delta, stage))

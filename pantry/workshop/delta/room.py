@@ -19,9 +19,12 @@ _YOUNG = 60.0  # seconds in which a room may exist before its maker has locked i
 
 @contextlib.contextmanager
 def room_beside(out: Path) -> Iterator[Path]:
-    """A folder beside `out`, locked while it is in use. Rooms there that nobody holds any more are removed first."""
+    """A folder beside `out`, or in it if it is a folder, locked while it is in use.
+
+    Rooms there that nobody holds any more are removed first.
+    """
     with storage_errors(f"Writing beside {out}"):
-        parent = out.absolute().parent
+        parent = out.absolute() if out.is_dir() else out.absolute().parent
         parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(parent)
         room = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
