@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pantry.client.discovery import lock_holder
 from pantry.core.paths import Paths, find_paths
 from tests.gguf_files import GGUFBuilder
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty Pantry home; no test touches the user's own, nor reads the user's settings."""
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty Pantry home; no test touches the user's own, nor reads the user's settings.
+
+    A service that a test started in a home under its folder, and left because it failed, ends with the test.
+    """
     for name in [name for name in os.environ if name.startswith("PANTRY_")]:
         monkeypatch.delenv(name)
     folder = tmp_path / "home"
     monkeypatch.setenv("PANTRY_HOME", str(folder))
-    return folder
+    yield folder
+    for key in tmp_path.glob("*/data/owner.key"):
+        _end_service(find_paths({"PANTRY_HOME": str(key.parent.parent)}))
+
+
+def _end_service(paths: Paths) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + 10
+        while (process := lock_holder(paths)) and time.monotonic() < deadline:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+            time.sleep(0.1)
 
 
 @pytest.fixture
