@@ -21,8 +21,7 @@ from pantry.store.garbage import users
 from pantry.store.models import InstalledModel, Store
 from pantry.store.packages import Packages
 from pantry.workshop.delta.folder import DeltaFolder
-from pantry.workshop.delta.match import MatchedBase, match_base
-from pantry.workshop.delta.payload import BaseTensor
+from pantry.workshop.delta.match import MatchedBase, match_base, may_fit
 from pantry.workshop.delta.sources import Progress, Source
 
 _TENSORS = (".safetensors", ".gguf", ".bin", ".pth", ".pt")
@@ -105,7 +104,7 @@ def _first_that_fits(store: Store, delta: DeltaFolder, held: ExitStack, progress
         try:
             with ExitStack() as opened:
                 source = opened.enter_context(_open(store, candidate))
-                if not _may_fit(source, delta):
+                if not may_fit(source, delta.payload.index):
                     continue
                 matched = match_base(source, delta.table, delta.payload.index, progress)
                 held.push(opened.pop_all())
@@ -179,14 +178,3 @@ def _open(store: Store, candidate: _Candidate) -> Source:
             place = store.blobs.verified_path(digest)
         named.append((path, place, digest))
     return Source.gather(candidate.called, named, is_file=len(named) == 1)
-
-
-def _may_fit(source: Source, delta: DeltaFolder) -> bool:
-    """Whether it has the tensors that the delta starts from; asked before anything is read."""
-    pieces = (piece for result in delta.payload.index.files for piece in result.pieces)
-    for piece in pieces:
-        if isinstance(piece.base, BaseTensor):
-            located = source.tensors.get(piece.base.tensor)
-            if located is None or located.tensor.dtype != piece.base.dtype:
-                return False
-    return True

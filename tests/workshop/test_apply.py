@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from pantry.core.errors import BadFileError, BusyError, ConflictError, PantryError, StorageError, VerificationError
 from pantry.flatpack.manifest import FileFact, read_manifest, write_manifest
 from pantry.workshop.delta import apply as apply_module
+from pantry.workshop.delta import sources
 from pantry.workshop.delta.apply import apply_delta
 from pantry.workshop.delta.folder import DeltaFolder
 from pantry.workshop.delta.payload import PAYLOAD_NAME
@@ -74,6 +76,45 @@ def test_a_base_file_of_another_size_or_missing_is_named(tmp_path: Path, base: P
     with pytest.raises(VerificationError, match=r"'config\.json' is missing"):
         apply(base, delta, tmp_path / "out")
     assert left_over(tmp_path) == set()
+
+
+def test_sizes_are_compared_first_and_hashing_ends_with_the_first_file_that_differs(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "CHUNK", 1 << 10)
+    tree = {
+        f"{number}.safetensors": safetensors({f"w{number}": ("bf16", (200_000,), bytes(400_000))})
+        for number in range(3)
+    }
+    base = write_folder(tmp_path / "shards", tree)
+    make(base, base, tmp_path / "same")
+    seen: list[int] = []
+
+    def slow(done: int, total: int) -> None:
+        seen.append(done)
+        time.sleep(0.001)
+
+    (base / "0.safetensors").write_bytes(tree["0.safetensors"].replace(b'"w0"', b'"v0"'))
+    with pytest.raises(VerificationError, match=r"'0\.safetensors' has digest"):
+        apply(base, tmp_path / "same", tmp_path / "out", slow)
+    assert len(seen) < 1000, "two files of 400 steps each were under way"
+    (base / "2.safetensors").write_bytes(b"")
+    seen.clear()
+    with pytest.raises(BadFileError):
+        apply(base, tmp_path / "same", tmp_path / "out", slow)
+    (base / "2.safetensors").unlink()
+    with pytest.raises(VerificationError, match=r"'2\.safetensors' is missing"):
+        apply(base, tmp_path / "same", tmp_path / "out", slow)
+    assert seen == []
+
+
+def test_a_wrong_file_is_called_as_the_user_calls_it(tmp_path: Path, target: Path) -> None:
+    base = write_folder(tmp_path / "one", {"m.safetensors": safetensors(base_tensors())}) / "m.safetensors"
+    make(base, target / "m.safetensors", tmp_path / "single")
+    with pytest.raises(
+        VerificationError, match=r"'other\.safetensors' \(in the place of 'm\.safetensors'\) has digest"
+    ):
+        apply((target / "m.safetensors").rename(tmp_path / "other.safetensors"), tmp_path / "single", tmp_path / "out")
 
 
 def test_files_of_the_base_that_are_not_used_do_not_matter(tmp_path: Path, base: Path, target: Path) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from pantry.core.errors import VerificationError
 from pantry.flatpack.manifest import Delta, DeltaBase, FileFact
-from pantry.workshop.delta.payload import BaseBytes, Index
-from pantry.workshop.delta.sources import Progress, Source, SourceFile, hash_all
+from pantry.workshop.delta.payload import BaseBytes, BaseTensor, Index
+from pantry.workshop.delta.sources import Progress, Source, SourceFile, first_other
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,18 @@ def match_base(source: Source, table: Delta, index: Index, progress: Progress | 
     differences = []
     for accepted in table.bases:
         files = _by_path(source, accepted)
-        difference = _first_difference(accepted.files, files, progress)
+        difference = _first_difference(accepted.files, files, source, progress)
         if difference is None:
             return MatchedBase(accepted, source, files, False)
         differences.append(difference)
     as_bytes = _files_as_bytes(index)
     for accepted in table.bases:
-        if accepted.contents is None or not source.tensors:
+        if accepted.contents is None or not may_fit(source, index):
             continue
         if source.hash_contents(progress) == accepted.contents:
             files = _by_path(source, accepted)
             needed = tuple(fact for fact in accepted.files if fact.path in as_bytes)
-            difference = _first_difference(needed, files, progress)
+            difference = _first_difference(needed, files, source, progress)
             if difference is None:
                 return MatchedBase(accepted, source, files, True)
             differences.insert(0, f"the tensors are right, but {difference}")
@@ -49,6 +49,16 @@ def match_base(source: Source, table: Delta, index: Index, progress: Progress | 
     raise VerificationError(
         f"This is not the base the delta was made for ({accepted.name}): {difference}.",
         hint=f"Get {accepted.name}{where} and give that.",
+    )
+
+
+def may_fit(source: Source, index: Index) -> bool:
+    """Whether it has the tensors that the delta starts from; asked before any is read."""
+    pieces = (piece for result in index.files for piece in result.pieces)
+    bases = [piece.base for piece in pieces if isinstance(piece.base, BaseTensor)]
+    found = (source.tensors.get(base.tensor) for base in bases)
+    return bool(source.tensors) and all(
+        located is not None and located.tensor.dtype == base.dtype for located, base in zip(found, bases, strict=True)
     )
 
 
@@ -66,16 +76,22 @@ def _files_as_bytes(index: Index) -> set[str]:
 
 
 def _first_difference(
-    wanted: tuple[FileFact, ...], files: dict[str, SourceFile], progress: Progress | None
+    wanted: tuple[FileFact, ...], files: dict[str, SourceFile], source: Source, progress: Progress | None
 ) -> str | None:
-    """What is missing or differs; sizes are compared first, since they cost nothing."""
+    """What is missing or differs; all sizes are compared first, since they cost nothing."""
     for fact in wanted:
         if fact.path not in files:
-            return f"{fact.path!r} is missing"
+            return f"{fact.path!r} is missing{' beside it' if source.is_file else ''}"
         if files[fact.path].layout.size != fact.size:
-            return f"{fact.path!r} has {files[fact.path].layout.size} bytes, {fact.size} expected"
-    hash_all([files[fact.path] for fact in wanted], progress)
+            return f"{_called(fact, files)} has {files[fact.path].layout.size} bytes, {fact.size} expected"
+    other = first_other([(files[fact.path], fact.digest) for fact in wanted], progress)
     for fact in wanted:
-        if files[fact.path].digest != fact.digest:
-            return f"{fact.path!r} has digest {files[fact.path].digest.short}…, {fact.digest.short}… expected"
+        if files[fact.path] is other:
+            return f"{_called(fact, files)} has digest {other.digest.short}…, {fact.digest.short}… expected"
     return None
+
+
+def _called(fact: FileFact, files: dict[str, SourceFile]) -> str:
+    """The file as the user knows it, and as the delta does."""
+    mine = files[fact.path].path
+    return repr(mine) if mine == fact.path else f"{mine!r} (in the place of {fact.path!r})"

@@ -167,18 +167,42 @@ def hash_tensor(located: Located) -> str:
 
 def hash_all(files: Sequence[SourceFile], progress: Progress | None = None) -> None:
     """Compute the digests of these files, by two threads; `progress` hears of the bytes as they are read."""
-    total, done, lock = sum(file.layout.size for file in files), 0, threading.Lock()
+    first_other([(file, None) for file in files], progress)
+
+
+def first_other(
+    wanted: Sequence[tuple[SourceFile, Digest | None]], progress: Progress | None = None
+) -> SourceFile | None:
+    """The first file with another digest than the one beside it, which may be None: any will do.
+
+    Two threads compute the digests; when that file is found, the rest is left.
+    """
+    total, done, lock = sum(file.layout.size for file, _ in wanted), 0, threading.Lock()
+    found = threading.Event()
 
     def report(count: int) -> None:
         nonlocal done
+        if found.is_set():
+            raise _FoundError
         with lock:
             done += count
             if progress:
                 progress(done, total)
 
+    def differs(pair: tuple[SourceFile, Digest | None]) -> bool:
+        return pair[0].hashed(report) != pair[1] is not None
+
     with ThreadPoolExecutor(THREADS) as pool:
-        for _ in pool.map(lambda file: file.hashed(report), files):
-            pass
+        for (file, _), other in zip(wanted, pool.map(differs, wanted), strict=True):
+            if other:
+                found.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                return file
+    return None
+
+
+class _FoundError(Exception):
+    """Ends the work of the other thread."""
 
 
 def _hash_range(
