@@ -241,7 +241,9 @@ class Desk:
     ) -> Session:
         """Start a conversation that the service keeps. Raises ForbiddenError, or UsageError for a bad parameter."""
         self.gateway.permit(caller, Action.GENERATE, model.name)
-        return self.sessions.create(caller.app, model.name, checked_sampling(parameters), system)
+        given = checked_sampling(parameters)
+        parse_request(CompletionRequest, {**given, "model": str(model.name), "prompt": "a"}).schema_wanted()
+        return self.sessions.create(caller.app, model.name, given, system)
 
     async def say(
         self, caller: Caller, id: str, prompt: str, parameters: Mapping[str, Any], written: Written

@@ -37,19 +37,28 @@ class Sessions:
         self._database, self._bound = database, bytes_per_app
 
     def create(self, app: str | None, model: ModelName, parameters: Mapping[str, Any]) -> Session:
-        """Start a session, and delete the least recently used ones beyond MOST."""
-        id, when = str(uuid.uuid4()), time.time()
-        self._database.execute(
-            "INSERT INTO sessions (id, app, model, title, parameters, started_at, last_used, size)"
-            " VALUES (?, ?, ?, '', ?, ?, ?, 0)",
-            (id, app, str(model), json.dumps(parameters), when, when),
-        )
-        self._database.execute(
-            "DELETE FROM sessions WHERE app IS ? AND id NOT IN"
-            " (SELECT id FROM sessions WHERE app IS ? ORDER BY last_used DESC LIMIT ?)",
-            (app, app, MOST),
-        )
-        return self.get(app, id)
+        """Start a session, and delete the least recently used ones beyond MOST or the bound.
+
+        Its parameters count among its bytes. Raises TooLargeError when they alone are over the bound.
+        """
+        id, when, text = str(uuid.uuid4()), time.time(), json.dumps(parameters)
+        size = len(text) if parameters else 0
+        if size > self._bound:
+            raise TooLargeError(f"The parameters of a session are at most {self._bound} bytes (setting session_bytes).")
+        with self._database.transaction():
+            self._database.execute(
+                "INSERT INTO sessions (id, app, model, title, parameters, started_at, last_used, size)"
+                " VALUES (?, ?, ?, '', ?, ?, ?, ?)",
+                (id, app, str(model), text, when, when, size),
+            )
+            self._database.execute(
+                "DELETE FROM sessions WHERE app IS ? AND id NOT IN"
+                " (SELECT id FROM sessions WHERE app IS ? ORDER BY last_used DESC LIMIT ?)",
+                (app, app, MOST),
+            )
+            made = self.get(app, id)
+            self._shrink(made)
+        return made
 
     def get(self, app: str | None, id: str) -> Session:
         """The session of an app. Raises NotFoundError, also for that of another app: nobody learns that it exists."""

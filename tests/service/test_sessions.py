@@ -119,6 +119,22 @@ def test_bound_of_bytes_is_held(home_folder: Path) -> None:
         assert line.ask("call_session", {"session": second, "prompt": "x" * 6000})["code"] == "too_large"
 
 
+@pytest.mark.parametrize(
+    ("parameters", "word"),
+    [
+        ({"temperature": "hot"}, "temperature"),
+        ({"stop": "x" * 100_000}, "stop"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"response_format": {"type": "yaml"}}, "response_format"),
+    ],
+)
+def test_parameters_that_no_turn_could_use_begin_no_session(
+    line: Line, parameters: dict[str, object], word: str
+) -> None:
+    told = line.ask("create_session", {"preferred_model": "echo", **parameters})
+    assert (told["code"], word in told["message"]) == ("invalid_request", True)
+
+
 @pytest.fixture
 def ring(tmp_path: Path) -> dict[str, str]:
     """Settings that encrypt with a keyring that is the file ring.json; without the file's folder it is locked."""

@@ -105,6 +105,14 @@ def test_decided_requests_are_kept_up_to_a_number(database: Database) -> None:
     assert requests.list(state="pending") == [waiting]
 
 
+def test_parameters_of_sessions_are_inside_the_bound_too(database: Database) -> None:
+    sessions, app = Sessions(database, 1000), Apps(database).add("Notes").id
+    made = [sessions.create(app, FOX, {"stop": "x" * 400}) for _ in range(5)]
+    assert [each.id for each in sessions.of_app(app)] == [each.id for each in reversed(made[-2:])]
+    with pytest.raises(TooLargeError):
+        sessions.create(app, FOX, {"stop": "x" * 1000})
+
+
 def test_session_of_another_app_does_not_exist(database: Database) -> None:
     sessions, apps = Sessions(database, 10_000), Apps(database)
     mine, other = apps.add("Notes").id, apps.add("Other").id
