@@ -76,7 +76,7 @@ class Policy(BaseModel):
             try:
                 parse_bytes(self.max_download)
             except UsageError as error:
-                raise ValueError(f"max_download: {error.message}") from None
+                raise ValueError(f"max_download: {error.message.rstrip('.')}") from None
             if self.downloads == "refuse":
                 raise ValueError("max_download is given, but downloads are refused: remove one of them")
         if self.minimum_evidence and self.mode == "off":
@@ -196,8 +196,9 @@ def parse_policy(document: Mapping[str, Any], name: str, known: Known) -> Policy
         if first["type"] == "extra_forbidden":
             hint = did_you_mean(field_name, Policy.model_fields, "See docs/licences.md for all rules.")
             raise UsageError(f"{name}: there is no rule {field_name!r}.", hint=hint) from None
-        given = f", got {str(first['input'])[:60]!r}" if field_name else ""
-        message = first["msg"].removeprefix("Value error, ")
+        own = first["type"] == "value_error"  # says itself what came
+        given = f", got {str(first['input'])[:60]!r}" if field_name and not own else ""
+        message = first["msg"].removeprefix("Value error, ").rstrip(".")
         raise UsageError(f"{name}: {f'{field_name}: ' if field_name else ''}{message}{given}.") from None
     changes: dict[str, tuple[str, ...]] = {}
     families = {family: family for family in known.families}

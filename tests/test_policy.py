@@ -282,3 +282,18 @@ def test_licences_are_known_by_any_of_their_names() -> None:
 def test_unknown_action_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="load"):
         parse_action("laod")
+
+
+@pytest.mark.parametrize(
+    ("rules", "end"),
+    [
+        ({"max_download": "5parsecs"}, "'5parsecs' is not a size."),
+        ({"region": "XX"}, "like US."),
+        ({"users": -1}, "got '-1'."),
+    ],
+)
+def test_wrong_rule_is_told_once_and_in_a_sentence(rules: dict[str, object], end: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_policy(rules, "policy.toml", KNOWN)
+    assert caught.value.message.endswith(end)
+    assert ".." not in caught.value.message

@@ -22,7 +22,7 @@ from pantry.catalogue.schema import Dataset, Family, ModelEntry, TagRule
 from pantry.catalogue.tags import YearTag
 from pantry.core.files import TEMPORARY_PREFIX
 
-VERSION = 4
+VERSION = 5
 """Raised whenever the tables below or the meaning of a column change."""
 MAPPED = 2**30
 """Bytes of the index that may be mapped into memory: scans then copy nothing."""
@@ -49,6 +49,11 @@ CREATE VIRTUAL TABLE words USING fts5(
 );
 """
 
+_INDEXES = """
+CREATE INDEX obtainable ON model(level, year, tags, context, memory, chain) WHERE obtainable = 1;
+CREATE INDEX licence_name ON alias(name, id) WHERE kind = 'licence';
+"""
+"""Made when the tables are full: choices look only among what can be had, and everything reads the licences."""
 
 _INSERT_MODEL = "INSERT INTO model VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
@@ -134,6 +139,7 @@ def _fill(connection: sqlite3.Connection, mark: str, entries: Mapping[Key, Loade
     told = [*problems, *_fill_models(connection, entries)]
     facts = (("fingerprint", mark), ("problems", json.dumps(told[:MOST_PROBLEMS])))
     connection.executemany("INSERT INTO meta VALUES (?, ?)", facts)
+    connection.executescript(_INDEXES)
     connection.commit()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -110,9 +110,17 @@ class Catalogue:
         if found is None:
             raise NotFoundError(
                 f"The catalogue knows no model {name.strip()[:80]!r}.",
-                hint=did_you_mean(name.strip().lower(), self.model_names, "See what there is with: pantry search"),
+                hint=self.model_hint(name, "See what there is with: pantry search"),
             )
         return found
+
+    def model_hint(self, name: str, otherwise: str, others: Iterable[str] = ()) -> str | None:
+        """The model that was likely meant by an unknown name: one whose name begins with it, else the nearest."""
+        wanted = name.strip().lower()
+        for id in self.model_ids_like(wanted, 50) if len(wanted) >= 4 else ():
+            if id.startswith(wanted):
+                return f"Did you mean {id!r}?"
+        return did_you_mean(wanted, [*others, *self.model_names], otherwise)
 
     def licence(self, name: str) -> Licence:
         """The licence called `name`. Raises NotFoundError with the nearest name."""

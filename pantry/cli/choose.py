@@ -92,7 +92,7 @@ def fit(
 
 def _rows(fit: Fit, *, whole: bool) -> list[list[str]]:
     """Every row of a fit, or only the best."""
-    from pantry.core.units import format_bytes
+    from pantry.core.units import format_bytes, format_rate
 
     shown = fit.rows if whole else [fit.best] if fit.best else []
     return [
@@ -104,7 +104,7 @@ def _rows(fit: Fit, *, whole: bool) -> list[list[str]]:
             format_bytes(row.need.vram) if row.need.vram else "-",
             f"{row.need.offloaded_layers} of {fit.layers + 1}" if row.need.vram else "-",
             "best" if row == fit.best else "yes" if row.fits else "no",
-            f"{row.speed:.3g} tokens/s, {row.speed_class}{', measured' if fit.measured else ''}"
+            f"{format_rate(row.speed)} tokens/s, {row.speed_class}{', measured' if fit.measured else ''}"
             if row.speed
             else "unknown",
         ]

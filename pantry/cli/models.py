@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from pantry.operations.fit import Fit
+    from pantry.repository.entry import Entry
     from pantry.store.models import InstalledModel
     from pantry.store.packages import Package, PackageFile
 
@@ -57,25 +58,32 @@ def show(
     model: str = typer.Argument(help="Name of the model."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Show what is known of a model: facts, rights, where to get it, whether it fits here."""
+    """Show what is known of a model, here or on offer: facts, rights, where to get it, whether it fits here."""
     import contextlib
 
     from pantry.cli._catalogue import open_catalogue
     from pantry.cli._output import print_json
     from pantry.cli.catalogue import print_description, print_rights
-    from pantry.core.errors import NotFoundError
+    from pantry.core.errors import NotFoundError, UsageError
     from pantry.core.paths import find_paths
     from pantry.operations.catalogue import describe_any
     from pantry.operations.fit import fit_named
     from pantry.operations.machine import machine_facts
     from pantry.operations.packages import shown_package
+    from pantry.operations.repositories import offered
 
     paths = find_paths()
     if (package := shown_package(paths, model)) is not None:
         _show_package(*package, as_json=as_json)
         return
     catalogue = open_catalogue(paths)
-    shown = describe_any(paths, catalogue, model)
+    try:
+        shown = describe_any(paths, catalogue, model)
+    except (NotFoundError, UsageError):
+        if not (entries := offered(paths, model)):
+            raise
+        _show_offered(entries, as_json=as_json)
+        return
     found, description = shown.installed, shown.description
     fit = None
     if found is None or found.format == "gguf":
@@ -132,6 +140,41 @@ def _show_package(package: Package, files: list[PackageFile], *, as_json: bool) 
         note("It holds no file that an engine here runs; GGUF files run.")
 
 
+def _show_offered(entries: list[Entry], *, as_json: bool) -> None:
+    """What repositories offer and is not here: the newest version, and which others there are."""
+    from pantry.cli._output import note, print_facts, print_json
+    from pantry.core.units import format_bytes
+    from pantry.repository.index import newest
+
+    if as_json:
+        print_json(
+            [{**each.facts.model_dump(), "repository": each.repository, "length": each.length} for each in entries]
+        )
+        return
+    entry = newest(entries) or entries[0]
+    facts = entry.facts
+    print_facts(
+        {
+            "package": f"{facts.name} {facts.version}",
+            "kind": facts.kind,
+            "about": facts.summary or None,
+            "family": facts.family,
+            "parameters": _count(facts.parameters) if facts.parameters else None,
+            "type": facts.quantisation,
+            "context": f"{facts.context} tokens" if facts.context else None,
+            "base": ", ".join(facts.base) or None,
+            "tags": " ".join(facts.tags) or None,
+            "scores": ", ".join(f"{name} {score:g}" for name, score in facts.capabilities.items()) or None,
+            "licence": facts.licence.weights or facts.licence.data or facts.licence.code or "unknown",
+            "download": format_bytes(entry.length),
+            "from": entry.repository,
+            "taken back": facts.yanked,
+            "versions": ", ".join(each.version for each in entries[:12]),
+        }
+    )
+    note(f"It is not installed. Fetch it with: pantry pull {facts.name}")
+
+
 def _print_installed(found: InstalledModel) -> None:
     from pantry.cli._output import print_facts
     from pantry.core.units import format_bytes
@@ -158,15 +201,15 @@ def _print_installed(found: InstalledModel) -> None:
 
 
 def _fit_line(fit: Fit) -> str:
-    from pantry.core.units import format_bytes
+    from pantry.core.units import format_bytes, format_rate
 
     if fit.best is None:
         return "It does not fit this machine. See: pantry fit"
-    speed = f", about {fit.best.speed:.3g} tokens a second ({fit.best.speed_class})" if fit.best.speed else ""
+    speed = f", about {format_rate(fit.best.speed)} tokens a second ({fit.best.speed_class})" if fit.best.speed else ""
     if fit.measured is not None:
         first = f", the first after {fit.measured.first_token:.2g} s" if fit.measured.first_token else ""
         how = f"measured {fit.measured.date} with {fit.measured.engine}"
-        speed = f". It writes {fit.measured.rate:.3g} tokens a second{first} ({how})"
+        speed = f". It writes {format_rate(fit.measured.rate)} tokens a second{first} ({how})"
     need = format_bytes(fit.best.need.ram)
     return f"It fits here as {fit.best.quantisation} with {fit.best.context} tokens in {need} of memory{speed}."
 

@@ -44,6 +44,11 @@ def format_count(count: float) -> str:
     return f"{count / 1000:.0f}k"
 
 
+def format_rate(rate: float) -> str:
+    """Tokens per second for people: `2060`, `17.3`, `0.48`."""
+    return f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
 def format_duration(seconds: float) -> str:
     """A duration for people: `45 s`, `12 min`, `3 h 20 min`."""
     if seconds < 90:

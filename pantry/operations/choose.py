@@ -13,7 +13,7 @@ from pantry.catalogue.query import Query
 from pantry.catalogue.rights import parse_use
 from pantry.catalogue.schema import ModelEntry, Use
 from pantry.client.connection import ServiceConnection
-from pantry.core.errors import ModelNotFoundError, ServiceUnavailableError, did_you_mean
+from pantry.core.errors import ModelNotFoundError, ServiceUnavailableError
 from pantry.core.paths import Paths, find_paths
 from pantry.core.refs import Digest, ModelName
 from pantry.core.settings import load_settings
@@ -160,9 +160,7 @@ class Selector:
 
     def unknown(self, name: str, installed: Iterable[str]) -> ModelNotFoundError:
         """The error for a model that is neither installed nor in the catalogue, with the nearest name."""
-        hint = did_you_mean(
-            name, [*installed, *self.catalogue.model_names], "See what there is with: pantry list, pantry search"
-        )
+        hint = self.catalogue.model_hint(name, "See what there is with: pantry list, pantry search", installed)
         return ModelNotFoundError(f"There is no model {name[:80]!r}.", hint=hint)
 
     def _candidate(

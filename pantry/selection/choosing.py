@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from pantry.catalogue.rights import parse_use
 from pantry.core.errors import ModelNotFoundError, UsageError, did_you_mean
+from pantry.core.units import format_rate
 from pantry.selection.candidate import Candidate, State, lacks, test_of
 from pantry.selection.ranking import behind, sorting_key, speed_words
 from pantry.selection.request import Fallback, Need, Request, Vocabulary
@@ -185,7 +186,7 @@ def _choice(
     all_words = f"meets {'the requirement' if len(met) == 1 else f'all {len(met)} requirements'}: " if met else ""
     reason = f"{best.name} is {best.state}{' and ' if met else ''}{all_words}{', '.join(met)}."
     if best.speed is not None and not any(need.kind == "speed" for need in request.needs):
-        reason += f" It writes {best.speed:.3g} tokens/s ({speed_words(best)})."
+        reason += f" It writes {format_rate(best.speed)} tokens/s ({speed_words(best)})."
     if request.model == best.name:
         reason += " It was asked for by name."
     elif others:
@@ -210,7 +211,7 @@ def _met(candidate: Candidate, need: Need) -> str:
     if need.kind == "context":
         return f"context {candidate.context}"
     if need.kind == "speed":
-        return f"{candidate.speed:.3g} tokens/s ({speed_words(candidate)})"
+        return f"{format_rate(candidate.speed or 0)} tokens/s ({speed_words(candidate)})"
     if need.kind == "licence":
         answer = candidate.answers.get(parse_use(need.name))
         return f"{need.name} use {'allowed under conditions' if answer and answer.conditions else 'allowed'}"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pantry.catalogue.tags import YearTag
-from pantry.core.units import format_bytes
+from pantry.core.units import format_bytes, format_rate
 from pantry.selection.candidate import STATES, Candidate
 from pantry.selection.request import Request
 
@@ -98,7 +98,7 @@ def behind(candidate: Candidate, best: Candidate, request: Request) -> tuple[str
 
 def _figures(candidate: Candidate, best: Candidate, preference: str) -> str:
     if preference == "speed" and candidate.speed is not None and best.speed is not None:
-        figures = f": {candidate.speed:.3g} against {best.speed:.3g} tokens/s"
+        figures = f": {format_rate(candidate.speed)} against {format_rate(best.speed)} tokens/s"
         return f"{figures} ({speed_words(best)})" if candidate.speed_measured != best.speed_measured else figures
     if preference == "small" and candidate.memory is not None and best.memory is not None:
         return f": {format_bytes(candidate.memory)} against {format_bytes(best.memory)}"

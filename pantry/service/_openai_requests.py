@@ -274,4 +274,5 @@ def parse_request(kind: type[T], body: Any) -> T:
         field = ".".join(str(part) for part in first["loc"] if part in known or isinstance(part, int))
         given = "" if first["type"] in ("missing", "value_error") else f", got {reprlib.repr(first['input'])}"
         what = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{field}: {what}{given}." if field else f"{what}{given}.") from None
+        text = f"{field}: {what}{given}" if field else f"{what}{given}"
+        raise UsageError(text if text.endswith((".", "?")) else f"{text}.") from None

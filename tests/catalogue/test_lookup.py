@@ -45,6 +45,16 @@ def test_unknown_model_names_the_nearest() -> None:
         BOOK.model("qwen3-06b")
 
 
+def test_unknown_model_names_the_one_that_begins_so() -> None:
+    with pytest.raises(NotFoundError, match="knows no model") as caught:
+        Catalogue.open().model("llama-3.3-70b")
+    assert caught.value.hint == "Did you mean 'llama-3.3-70b-instruct'?"
+
+
+def test_nearest_without_any_requirement_is_the_first_of_all() -> None:
+    assert catalogue(model("a"), model("b")).nearest(Query(), [], 1)[0].id == "a"
+
+
 def test_unknown_licence_names_the_nearest() -> None:
     with pytest.raises(NotFoundError, match="apache-2"):
         BOOK.licence("apache-2.1")

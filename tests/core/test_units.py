@@ -1,6 +1,7 @@
 import pytest
 
-from pantry.core.units import format_count
+from pantry.core.errors import UsageError
+from pantry.core.units import format_count, format_rate, parse_bytes
 
 
 @pytest.mark.parametrize(
@@ -12,3 +13,16 @@ from pantry.core.units import format_count
 )  # fmt: skip
 def test_counts_are_written_for_people(count: float, shown: str) -> None:
     assert format_count(count) == shown
+
+
+@pytest.mark.parametrize(
+    ("rate", "shown"), [(2063.4, "2063"), (123.4, "123"), (17.32, "17.3"), (0.4812, "0.481"), (20, "20")]
+)
+def test_rates_are_written_for_people(rate: float, shown: str) -> None:
+    assert format_rate(rate) == shown
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "9" * 400 + "GB", "99999999TB"])
+def test_size_beyond_any_machine_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="larger than any size"):
+        parse_bytes(text)

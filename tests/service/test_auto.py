@@ -62,13 +62,17 @@ def test_unknown_need_names_the_nearest(service: Service) -> None:
         ({"needs": [1]}, "pantry.needs.0"),
         ({"prefer": "sped"}, "Did you mean 'speed'?"),
         ({"fallback_mode": "lod"}, "Did you mean 'load'?"),
+        ({"needs": ["context>=99999999999999999999999999"]}, "too large"),
     ],
 )
 def test_wrong_pantry_object_is_told_with_the_nearest(service: Service, given: object, told: str) -> None:
     status, _, content = ask(service, model="auto", pantry=given)
     assert status == 400
     assert told in json.loads(content)["error"]["message"]
-    assert "pantry" in json.loads(content)["error"]["message"] or "fallback" in str(given) or "prefer" in str(given)
+    assert not json.loads(content)["error"]["message"].endswith(("?.", ".."))
+    assert "pantry" in json.loads(content)["error"]["message"] or any(
+        word in str(given) for word in ("fallback", "prefer", "context")
+    )
 
 
 def test_needs_may_be_one_text(service: Service) -> None:
