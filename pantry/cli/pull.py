@@ -143,7 +143,7 @@ def _pull_one(paths: Paths, ref: str, options: Options, quiet: bool) -> Pulled:
     from pantry.operations.pull import pull
 
     def say(step: str, words: str) -> None:
-        note(f"{step:<18} {words}")
+        note(f"{step:<18} {' '.join(words.splitlines())}")
 
     if quiet or not Console(stderr=True).is_terminal:
         return pull(paths, ref, options, None if quiet else say)

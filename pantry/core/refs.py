@@ -24,10 +24,10 @@ class ModelName:
         """Parse `name[:tag]`; upper case is folded. Raises UsageError for anything else."""
         name, colon, tag = text.strip().lower().partition(":")
         if not _NAME.fullmatch(name) or ".." in name or (colon and not _TAG.fullmatch(tag)):
-            raise UsageError(
-                f"{text[:80]!r} is not a model name.",
-                hint="Names look like 'qwen3-0.6b' or 'qwen3-0.6b:q8_0': letters, digits, '.', '_' and '-'.",
-            )
+            hint = "Names look like 'qwen3-0.6b' or 'qwen3-0.6b:q8_0': letters, digits, '.', '_' and '-'."
+            if "/" in name and _NAME.fullmatch(name.replace("/", "-", 1)):
+                hint = f"What was pulled as {name!r} is called {name.replace('/', '-', 1)!r} here."
+            raise UsageError(f"{text[:80]!r} is not a model name.", hint=hint)
         return cls(name, tag or "latest")
 
     def __str__(self) -> str:

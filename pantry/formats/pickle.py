@@ -74,7 +74,8 @@ def _scan_stream(content: bytes, where: str | None) -> Iterator[SafetyFinding]:
             imports = [_names(node) for node in pickled.properties.imports] if len(pickled) else []
         except Exception as error:  # fickling raises many kinds for hostile bytes
             if number == 0 or looks_like_pickle(content[position : position + 2]):
-                yield SafetyFinding("refused", f"not a readable pickle, so it cannot be judged: {error}", where)
+                reason = str(error).rstrip(".") or type(error).__name__
+                yield SafetyFinding("refused", f"not a readable pickle, so it cannot be judged ({reason})", where)
             return
         if stream.tell() == position:
             return

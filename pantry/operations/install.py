@@ -146,12 +146,12 @@ def _check_promise(manifest: Manifest, arrival: Arrival) -> None:
         raise VerificationError(f"It should be {promised}, but it is {' '.join(found)}. Nothing was installed.")
 
 
-def check_format(file: Path, shown: str) -> None:
+def check_format(file: Path, shown: str, hint: str = "Nothing was installed.") -> None:
     """Raises PolicyRefusedError for a file that hides code; no mode of the policy allows that."""
     verdict = scan(file)
     if verdict.level == "refused":
         reasons = "; ".join(str(finding) for finding in verdict.findings if finding.level == "refused")
-        raise PolicyRefusedError(f"{shown} is refused: {reasons}.", hint="Nothing was installed.")
+        raise PolicyRefusedError(f"{shown} is refused: {reasons}.", hint=hint)
 
 
 def install_files(

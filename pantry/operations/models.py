@@ -117,6 +117,18 @@ def _echo_facts(file: Path) -> dict[str, Any]:
     return {"architecture": "echo", "context": context, "chat": True}
 
 
+def model_named(text: str) -> ModelName:
+    """The name of a model here, from that name or from the one it was pulled by: `ada/fox:1.0` is `ada-fox:1.0`.
+
+    Raises UsageError.
+    """
+    publisher, slash, rest = text.strip().partition("/")
+    if slash and publisher and rest:
+        with contextlib.suppress(UsageError):
+            return ModelName.parse(f"{publisher}-{rest}")
+    return ModelName.parse(text)
+
+
 def find_model(paths: Paths, store: Store, name: ModelName) -> InstalledModel:
     """The installed model called `name`; the starter model is installed on the way when it is not there yet.
 
@@ -138,13 +150,13 @@ def installed_models(paths: Paths) -> list[InstalledModel]:
 def installed_model(paths: Paths, name: str) -> InstalledModel:
     """The model of that name. Raises ModelNotFoundError with the nearest name."""
     with Store.open(paths) as store:
-        return find_model(paths, store, ModelName.parse(name))
+        return find_model(paths, store, model_named(name))
 
 
 def model_path(paths: Paths, name: str) -> Path:
     """The path of a model's file, its digest checked. Raises ModelNotFoundError or VerificationError."""
     with Store.open(paths) as store:
-        return store.verified_file(find_model(paths, store, ModelName.parse(name)))
+        return store.verified_file(find_model(paths, store, model_named(name)))
 
 
 def remove_model(paths: Paths, name: str) -> int:
@@ -159,7 +171,7 @@ def remove_model(paths: Paths, name: str) -> int:
     with Store.open(paths) as store:
         if (package := package_without_model(store, name)) is not None:
             return Packages(store).remove(package)
-        parsed = ModelName.parse(name)
+        parsed = model_named(name)
         store.get(parsed)
         with contextlib.suppress(ServiceUnavailableError):
             ServiceConnection(paths).post("/admin/unload", {"model": str(parsed)})

@@ -6,6 +6,7 @@ The root key is needed for changing keys only; whoever runs a repository for oth
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,17 @@ from pathlib import Path
 from pantry.core.errors import BadFileError, NotFoundError
 from pantry.core.files import storage_errors, write_atomically
 from pantry.core.paths import Paths, make_private
+from pantry.flatpack.archive import Reader
 from pantry.flatpack.keyring import Ask, keys_folder, signing_keys
 from pantry.flatpack.keys import PrivateKey, PublicKey, load_private_key, load_public_key, new_key
 from pantry.operations.entries import pack_entries
+from pantry.operations.install import check_format
 from pantry.repository import publish as rules
+from pantry.repository.fetch import Fetcher
 from pantry.repository.publish import Lifetimes, Published
 from pantry.repository.root_change import RootState, create, draft_keys, rotate, sign_draft
+
+_LARGE = 1 << 30  # bytes of a file that is not looked into before it is published
 
 
 @dataclass(frozen=True)
@@ -76,9 +82,22 @@ def publish_files(
     """Publish signed flatpacks; without any, sign the metadata anew so that they do not expire.
 
     `entries` are catalogue files whose entries take the place of those offered so far; no file at all withdraws them.
+    Raises BadFileError, ConflictError, and PolicyRefusedError for a flatpack that every user's machine would refuse.
     """
     content = None if entries is None else pack_entries(entries) if entries else b""
-    return rules.publish(folder, files, _signers(paths, folder, keys, ask), capabilities=capabilities, entries=content)
+    signers = _signers(paths, folder, keys, ask)
+    for file in files:
+        _check_formats(paths, file)
+    return rules.publish(folder, files, signers, capabilities=capabilities, entries=content)
+
+
+def _check_formats(paths: Paths, file: Path) -> None:
+    """Look into the files as a pull does, but for very large weights, which would need as much room once more."""
+    with Reader(file) as reader, Fetcher(paths.partial).folder_for(reader.statement.contents) as folder:
+        small = [glob.escape(entry.path) for entry in reader.entries if entry.known_size <= _LARGE]
+        for entry in reader.unbox(folder, only=small) if small else ():
+            shown = f"{entry.path} of {file.name}"
+            check_format(folder / entry.path, shown, "Nobody could pull it. Nothing was published.")
 
 
 def yank_version(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pantry.core.errors import (
     BadFileError,
+    DownloadError,
     NotFoundError,
     PantryError,
     PolicyRefusedError,
@@ -126,7 +127,16 @@ def _resolve(job: Job, ref: NamedRef) -> Entry | None:
         names = [Repositories(job.paths).get(job.options.repository).name]
     found: list[Entry] = []
     for name in names:
-        _look(job, name)
+        try:
+            _look(job, name)
+        except DownloadError as error:
+            if len(names) == 1:
+                raise
+            raise DownloadError(
+                error.message,
+                hint=f"{ref} may be a name of {name}, so nobody after it is asked. Ask another one alone with "
+                "--from NAME, or see: pantry repo list",
+            ) from error
         found = _named(job, ref.name, name)
         if found:
             break

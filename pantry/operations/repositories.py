@@ -19,6 +19,7 @@ from pantry.repository.entry import KINDS, Entry, Snapshot
 from pantry.repository.fetch import Fetcher
 from pantry.repository.index import Index, Query, State
 from pantry.repository.limits import Limits
+from pantry.repository.refs import NamedRef, parse_ref
 from pantry.repository.source import Repository, open_repository
 from pantry.store.database import Database
 
@@ -189,6 +190,21 @@ def entries_named(paths: Paths, name: str, repository: str | None = None) -> lis
         f"{where} {'does not offer' if repository else 'offers'} {name!r}.",
         hint=did_you_mean(name, names, otherwise),
     )
+
+
+def offered(paths: Paths, text: str) -> list[Entry]:
+    """What a pull of `name` or `name:version` would choose from, newest first; nothing for any other text."""
+    try:
+        ref = parse_ref(text)
+    except UsageError:
+        return []
+    if not isinstance(ref, NamedRef):
+        return []
+    with Database(paths.database) as database:
+        index = Index(database)
+        found = (index.named(ref.name, each.name) for each in Repositories(paths).list())
+        entries = next(filter(None, found), [])
+    return [entry for entry in entries if ref.version in (None, entry.version)]
 
 
 def _allowing(paths: Paths, licences: Sequence[str], uses: Sequence[Use]) -> frozenset[str]:

@@ -90,7 +90,9 @@ def _judged(place: Place) -> Iterator[None]:
         what = cause.message if isinstance(cause, PantryError) else str(error)
         raise DownloadError(
             f"{who} cannot be read: {what}",
-            hint="With PANTRY_OFFLINE=1 Pantry uses what it verified before.",
+            hint="With PANTRY_OFFLINE=1 Pantry uses what it verified before."
+            if (place.state / "targets.json").exists()
+            else "Its address is that of the folder with metadata/ and targets/ in it.",
         ) from error
 
 

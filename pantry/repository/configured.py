@@ -138,7 +138,10 @@ def _configured(name: str, url: str) -> Configured:
 def read_root(file: Path) -> bytes:
     """The content of a root file the user names. Raises NotFoundError, BadFileError or StorageError."""
     if not file.is_file():
-        raise NotFoundError(f"There is no file {file}.", hint="It is the root.json of whoever runs the repository.")
+        hint = "It is the root.json of whoever runs the repository."
+        if file.parts[:1] in (("https:",), ("http:",)):
+            hint = "It must be a file of this machine: get it first, by a way you trust."
+        raise NotFoundError(f"There is no file {file}.", hint=hint)
     with storage_errors(f"Reading {file}"):
         if file.stat().st_size > MAX_ROOT:
             raise BadFileError(f"{file} is larger than a root may be ({MAX_ROOT} bytes).")

@@ -100,6 +100,22 @@ def test_a_repository_that_is_away_does_not_send_a_name_elsewhere(
     assert hub.requests == []
 
 
+def test_a_repository_that_is_away_keeps_those_after_it_from_a_name_and_it_is_said(
+    paths: Paths, lab: FileServer, tmp_path: Path
+) -> None:
+    made = Published(tmp_path / "away").create()
+    with serving(made.folder) as server:
+        add_repository(paths, "away", server.url, made.folder / "root.json")
+    file = paths.config / "repositories.toml"
+    first, second = (f"[[repository]]{table}" for table in file.read_text().split("[[repository]]")[1:])
+    file.write_text(f"{second}\n{first}")
+    with pytest.raises(DownloadError, match="'away'") as caught:
+        pull(paths, "owl")
+    assert "owl may be a name of away" in (caught.value.hint or "")
+    assert "--from" in (caught.value.hint or "")
+    assert pull(paths, "owl", Options(repository="lab")).package.name == "owl"
+
+
 def test_one_named_repository_is_the_only_place(paths: Paths, hub: FileServer, lab: FileServer) -> None:
     quantisations(hub)
     catalogue(paths, f'gguf_repos = ["{REPO}"]\n')

@@ -44,7 +44,10 @@ class DirectoryRepository:
 
     def snapshot(self, fetcher: Fetcher) -> Snapshot:
         if not self._folder.is_dir():
-            raise NotFoundError(f"The folder {self._folder} of the repository {self._place.name!r} is not there.")
+            raise NotFoundError(
+                f"The folder {self._folder} of the repository {self._place.name!r} is not there.",
+                hint="The address of a server begins with https:// or http://.",
+            )
         return refresh(self._place, "folder:/", FolderReader(self._folder), None)
 
     def where(self, target: Target) -> Path:

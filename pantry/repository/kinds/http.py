@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 from tuf.api.exceptions import DownloadError as TufDownloadError
 from tuf.api.exceptions import DownloadHTTPError
@@ -17,12 +18,14 @@ from pantry.repository.fetch import Fetcher, Tries
 from pantry.repository.limits import Limits
 from pantry.repository.source import Place
 
+_ATTEMPTS = 3  # tries for a file of metadata, which somebody waits for
+
 
 class HttpReader(FetcherInterface):
     """Reads metadata files for python-tuf, which bounds their length; passing faults are tried again."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self._limits = replace(limits, attempts=min(limits.attempts, _ATTEMPTS))
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         address, tries = Address.parse(url), Tries(self._limits)
