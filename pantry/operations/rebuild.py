@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from pantry.core.errors import NotFoundError, PantryError, TermsError, UsageError, VerificationError
+from pantry.core.errors import (
+    DownloadError,
+    NotFoundError,
+    PantryError,
+    PolicyRefusedError,
+    TermsError,
+    UsageError,
+    VerificationError,
+)
 from pantry.core.paths import Paths
 from pantry.core.units import format_bytes, printable
 from pantry.flatpack.manifest import DeltaBase, Manifest
@@ -102,14 +110,19 @@ class Rebuilder:
         """Pull the base from where the manifest says it is. Its terms come first."""
         accepted, terms = delta.table.bases[0], delta.payload.index.base
         self._show_terms(delta.manifest, accepted, terms)
-        where = list(islice(self._places(delta.table.bases), MOST_PLACES))
-        for number, (reference, repository) in enumerate(where):
+        failures: list[PantryError] = []
+        for reference, repository in islice(self._places(delta.table.bases), MOST_PLACES):
             try:
                 return self.bring(reference, repository)
-            except (NotFoundError, UsageError) as error:
-                if number == len(where) - 1:
-                    raise _no_base(delta.manifest, accepted, error) from error
-        raise _no_base(delta.manifest, accepted, None)
+            except TermsError:
+                raise
+            except (NotFoundError, UsageError, DownloadError, PolicyRefusedError) as error:
+                failures.append(error)
+                self.say("resolving", f"no base from {printable(reference)}: {printable(error.message)}")
+        for failure in failures:  # it may be there after all: that says more than that others do not have it
+            if isinstance(failure, DownloadError | PolicyRefusedError):
+                raise failure
+        raise _no_base(delta.manifest, accepted, failures[-1] if failures else None)
 
     def _show_terms(self, manifest: Manifest, accepted: DeltaBase, terms: BaseTerms) -> None:
         where = f", from {printable(accepted.repository)}" if accepted.repository else ""
@@ -149,10 +162,13 @@ def _parsed(text: str) -> object:
 def _no_base(manifest: Manifest, accepted: DeltaBase, cause: PantryError | None) -> NotFoundError:
     where = f" It can be had from {printable(accepted.repository)}." if accepted.repository else ""
     because = f" ({cause.message.rstrip('.')})" if cause else ""
+    hint = f"With the base at hand, name it: pantry pull {manifest.name} --base FILE, FOLDER or MODEL"
+    if cause and "--base" in (cause.hint or ""):  # the base is a delta too, and its base is what is missing
+        hint = str(cause.hint)
     return NotFoundError(
         f"{manifest.name} is a difference from {printable(accepted.name)}, which is not on this machine "
         f"and could not be pulled{because}.{where}",
-        hint="With the base at hand, name it: pantry pull … --base FILE, FOLDER or MODEL.",
+        hint=hint,
     )
 
 

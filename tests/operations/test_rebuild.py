@@ -23,11 +23,14 @@ from pantry.core.errors import (
 )
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
+from pantry.flatpack.archive import pack
 from pantry.flatpack.keys import PrivateKey, new_key
+from pantry.flatpack.manifest import write_manifest
 from pantry.flatpack.signature import sign
 from pantry.operations.deltas import DeltaFacts, make_delta
 from pantry.operations.models import add_model, remove_model
 from pantry.operations.pull import Options, Pulled, pull
+from pantry.operations.rebuild import MOST_PLACES
 from pantry.operations.repositories import add_repository
 from pantry.operations.upkeep import collect_garbage, verify_everything
 from pantry.store.models import Store
@@ -227,6 +230,73 @@ def test_a_base_is_never_taken_from_a_place_on_this_machine(added: Paths, lab: L
     with pytest.raises(NotFoundError, match="not on this machine") as caught:
         pull(added, "tuned")
     assert "\x1b" not in caught.value.message
+
+
+def test_a_base_at_an_address_is_fetched_where_that_is_allowed(
+    added: Paths, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fpk = make_flatpack(tmp_path / "work", "far", content=MODELS[0])
+    (lab.published.folder / "far.fpk").write_bytes(fpk.read_bytes())
+    lab.delta("tuned", MODELS[0], MODELS[1], base_name="nobody", base_repository=f"{lab.url}/far.fpk")
+    with pytest.raises(PolicyRefusedError, match="Downloads from a URL are off"):
+        pull(added, "tuned")
+    assert models(added) == []
+    monkeypatch.setenv("PANTRY_URL_DOWNLOADS", "1")
+    assert pull(added, "tuned").model == ModelName("tuned")
+    assert models(added) == ["far", "tuned"]
+    assert content(added, "tuned") == MODELS[1]
+
+
+@pytest.mark.parametrize("allowed", ["0", "1"])
+def test_where_one_place_fails_the_next_is_asked(
+    added: Paths, lab: Lab, monkeypatch: pytest.MonkeyPatch, allowed: str
+) -> None:
+    monkeypatch.setenv("PANTRY_URL_DOWNLOADS", allowed)
+    lab.delta("tuned", MODELS[0], MODELS[1], base_name="fox", base_repository=f"{lab.url}/gone.fpk")
+    _, steps = pulled(added, "tuned")
+    assert any("no base from" in words and "gone.fpk" in words for _, words in steps)
+    assert content(added, "tuned") == MODELS[1]
+
+
+def test_a_base_is_looked_for_in_a_few_places_only(added: Paths, lab: Lab) -> None:
+    """A stranger wrote the list."""
+    lab.delta("tuned", MODELS[0], MODELS[1], publish=False)
+    room = lab.folder / "many"
+    made = make_delta(added, *(str(lab.folder / "make-tuned" / p) for p in ("base", "tuned")), room)  # type: ignore[arg-type]
+    table = made.report.manifest.delta
+    assert table is not None
+    bases = tuple(table.bases[0].model_copy(update={"name": f"nobody-{number}"}) for number in range(20))
+    named = {"name": "many", "delta": table.model_copy(update={"bases": bases})}
+    write_manifest(made.report.manifest.model_copy(update=named), room)
+    pack(room, lab.folder / "many.fpk")
+    lab.published.publish(sign(lab.folder / "many.fpk", [SIGNER]))
+    steps: list[str] = []
+    with pytest.raises(NotFoundError):
+        pull(added, "many", say=lambda step, words: steps.append(words))
+    assert sum(words.startswith("no base from") for words in steps) == MOST_PLACES
+
+
+def test_what_is_missing_below_a_chain_is_named_by_the_pull_that_needs_it(added: Paths, lab: Lab) -> None:
+    lab.delta("one", MODELS[0], MODELS[1], base_name="nobody")
+    lab.delta("two", MODELS[1], MODELS[2], base_name="one")
+    with pytest.raises(NotFoundError) as caught:
+        pull(added, "two")
+    assert caught.value.hint is not None
+    assert "pantry pull one --base FILE" in caught.value.hint
+
+
+def test_a_folder_with_a_model_in_parts_is_a_base(added: Paths, lab: Lab, tmp_path: Path) -> None:
+    for what in ("base", "tuned"):
+        (tmp_path / what).mkdir()
+        parts = split_model(tmp_path / what, "Fox-Q8_0")
+    parts[1].write_bytes(parts[1].read_bytes()[:-3] + b"new")
+    lab.delta("tuned", tmp_path / "base", tmp_path / "tuned", base_name="nobody")
+    assert pull(added, "tuned", Options(base=str(tmp_path / "base"))).model == ModelName("tuned")
+    with Store.open(added) as store:
+        add_model(store, tmp_path / "base" / parts[0].name, ModelName("whole"))
+        remove_model(added, "tuned")
+    _, steps = pulled(added, "tuned")
+    assert steps[-4] == ("base found", "whole: the same weights in other files")
 
 
 def test_a_base_of_that_name_with_other_files_is_refused(added: Paths, lab: Lab) -> None:
