@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from pantry.core.units import printable
+
 
 def compress_and_sign() -> None:
     """Compress a file or folder and sign it, into two files."""
@@ -28,9 +30,9 @@ def compress_and_sign() -> None:
     def ask(key: str) -> bytes | None:
         if options.passphrase is not None:
             print("Warning: other users can see the passphrase; use PASSPHRASE or the prompt.", file=sys.stderr)
-            return str(options.passphrase).encode()
+            return os.fsencode(options.passphrase)
         if "PASSPHRASE" in os.environ:
-            return os.environ["PASSPHRASE"].encode()
+            return os.fsencode(os.environ["PASSPHRASE"])
         from pantry.cli._passphrase import asker
 
         return asker(from_stdin=False)(key)
@@ -39,7 +41,7 @@ def compress_and_sign() -> None:
         from pantry.operations.flatpacks import compress_and_sign as run
 
         run(options.input, options.output, options.signed, options.private_key, options.hash_size, ask)
-        print(f"Compressed: {options.output}\nSigned: {options.signed}")
+        print(f"Compressed: {printable(str(options.output))}\nSigned: {printable(str(options.signed))}")
         return 0
 
     _exit_with(work)
@@ -59,20 +61,22 @@ def verify_signed() -> None:
         from pantry.operations.flatpacks import verify_signed as run
 
         verdict = run(options.signed_file, options.public_key)
-        print(verdict.sentence, file=sys.stdout if verdict.ok else sys.stderr)
+        print(printable(verdict.sentence), file=sys.stdout if verdict.ok else sys.stderr)
         return 0 if verdict.ok else VerificationError.exit_code
 
     _exit_with(work)
 
 
 def _exit_with(work: Callable[[], int]) -> None:
+    import typer
+
     from pantry.core.errors import INTERRUPTED_EXIT_CODE, PantryError
 
     try:
         code = work()
     except PantryError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error: {printable(str(error))}", file=sys.stderr)
         code = error.exit_code
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED_EXIT_CODE
     sys.exit(code)

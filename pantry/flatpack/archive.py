@@ -58,7 +58,7 @@ def pack(folder: Path, out: Path, *, level: int | None = 1, progress: Progress |
     Raises BadFileError for a manifest or DATASET.md that is not filled in, for files that the manifest names and that
     are not there, for links and unsafe names, and StorageError; nothing is left at `out` then.
     """
-    if out.resolve().is_relative_to(folder.resolve()):
+    if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(folder)):
         raise UsageError(f"{out} lies inside the folder to be packed.", hint="Give a name outside it with -o.")
     manifest = check_source(folder)
     found = list_files(folder)

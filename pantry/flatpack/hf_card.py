@@ -130,6 +130,8 @@ def _split(text: str) -> tuple[dict[str, Any], str]:
         front = yaml.safe_load(match[1])
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadFileError(f"The card's front matter is not valid YAML: {error}") from None
+    except (AttributeError, LookupError, TypeError, ArithmeticError):  # PyYAML's own, like for `!!timestamp x`
+        raise BadFileError("The card's front matter is not valid YAML: a value is not of the type it names.") from None
     if front is not None and not isinstance(front, dict):
         raise BadFileError("The card's front matter is not a table of names and values.")
     return front or {}, text[match.end() :]
@@ -158,7 +160,10 @@ def _without_comments(text: str) -> str:
 
 def _scalar(value: object) -> str:
     """A YAML value as text, if it is one: lists that hold themselves many times over have no use here."""
-    return str(value) if isinstance(value, str | int | float | datetime.date) else ""
+    try:
+        return str(value) if isinstance(value, str | int | float | datetime.date) else ""
+    except ValueError:  # a number of thousands of digits
+        return ""
 
 
 def _summary(sections: dict[str, Section]) -> str:

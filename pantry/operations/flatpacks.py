@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,7 @@ def _name_from(folder: Path) -> str:
     from pantry.flatpack.manifest import Name
 
     try:
-        return str(TypeAdapter(Name).validate_python(folder.resolve().name.lower()))
+        return str(TypeAdapter(Name).validate_python(Path(os.path.realpath(folder)).name.lower()))
     except ValidationError:
         return "[publisher/name]"
 
@@ -105,7 +106,7 @@ def pack_flatpack(
     """
     if level is not None and not 1 <= level <= 22:
         raise UsageError(f"The level is {level}; expected 1 (fast) to 22 (small).")
-    folder = folder.resolve()
+    folder = Path(os.path.realpath(folder))
     out = out or folder.parent / f"{folder.name}.fpk"
     check_output(out, "a flatpack", is_flatpack)
     return pack(folder, out, level=level, progress=progress)
@@ -278,13 +279,14 @@ def compress_and_sign(source: Path, compressed: Path, signed: Path, key: Path, b
 
     if not key.is_file():
         raise NotFoundError(f"There is no key file {key}.")
-    if compressed.resolve() == signed.resolve():
+    real_source, *real_outs = [Path(os.path.realpath(path)) for path in (source, compressed, signed)]
+    if real_outs[0] == real_outs[1]:
         raise UsageError(f"{signed} is named as one file for both results.", hint="Name two files, with -o and -s.")
     for out, kind, is_of_kind in (
         (compressed, "a compressed file", is_compressed),
         (signed, "a legacy flatpack", is_legacy_flatpack),
     ):
-        if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+        if source.is_dir() and Path(os.path.realpath(out)).is_relative_to(real_source):
             raise UsageError(f"{out} lies inside the folder to be compressed.", hint="Name a file outside it.")
         check_output(out, kind, is_of_kind, [source, key])
     (private,) = signing_keys(find_paths(), str(key), ask)

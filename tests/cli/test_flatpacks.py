@@ -158,6 +158,53 @@ def test_the_scripts_of_2023(tmp_path: Path, how: str) -> None:
     failed(script("verify_signed", "-s", "none", "-p", "public_key.pem", cwd=tmp_path), 3, "There is no file")
 
 
+def test_leaving_the_prompt_of_the_old_script_is_no_fault(tmp_path: Path) -> None:
+    key = "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -aes256 -pass pass:secret -out k.pem"
+    subprocess.run(key.split(), cwd=tmp_path, check=True, capture_output=True)
+    (tmp_path / "a").write_text("a")
+    ours, theirs = os.openpty()
+    code = "from pantry.cli._legacy import compress_and_sign; compress_and_sign()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "-i", "a", "-o", "c", "-s", "s", "-p", "k.pem"],
+        cwd=tmp_path,
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # without a terminal of its own, it asks on standard input
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    ) as process:
+        asked = b"Passphrase of k.pem: "
+        assert process.stderr
+        try:
+            assert process.stderr.read(len(asked)) == asked
+            os.write(ours, b"\x04")
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    os.close(ours)
+    os.close(theirs)
+    assert b"Traceback" not in said
+    assert process.returncode == 130
+
+
+def test_the_old_script_takes_any_bytes_as_passphrase_and_name(tmp_path: Path) -> None:
+    key = "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -aes256 -pass pass:secret -out k.pem"
+    subprocess.run(key.split(), cwd=tmp_path, check=True, capture_output=True)
+    (tmp_path / "a").write_text("a")
+    words = ["-i", "a", "-s", "s", "-p", "k.pem", "-o"]
+    failed(script("compress_and_sign", *words, "c", cwd=tmp_path, PASSPHRASE="\udcff"), 4, "does not open")
+    failed(script("compress_and_sign", *words, "c", "--passphrase", "\udcff", cwd=tmp_path), 4, "does not open")
+    ok(script("compress_and_sign", *words, "\udcff", cwd=tmp_path, PASSPHRASE="secret"))
+    (tmp_path / "loop").symlink_to("loop")
+    failed(script("compress_and_sign", *words, "loop", cwd=tmp_path, PASSPHRASE="secret"), 12, "symbolic links")
+
+
+def test_a_link_to_itself_in_place_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    failed(pantry("pack", "loop", cwd=tmp_path), 3, "There is no")
+    failed(pantry("init", "loop", cwd=tmp_path), 12, "")
+
+
 def test_the_scripts_are_installed_under_their_names() -> None:
     import tomllib
 

@@ -141,3 +141,13 @@ class TestCroissant:
         dataset = mlcroissant.Dataset(to_croissant(CARD))
         assert not dataset.metadata.ctx.issues.errors
         assert next(iter(dataset.records("records")))["records/year"] == 2026
+
+
+@pytest.mark.parametrize("value", ["!!timestamp x", '!!int ""', "!!bool x", "!!float _", '!!float ""', "!!int _"])
+def test_a_value_that_is_not_of_the_type_it_names(value: str) -> None:
+    with pytest.raises(BadFileError, match="not valid YAML"):
+        from_hf_card(f"---\npretty_name: {value}\n---\n# Tales\n".encode())
+
+
+def test_a_number_too_long_to_be_a_name() -> None:
+    assert from_hf_card(b"---\npretty_name: 0x" + b"f" * 9000 + b"\n---\n# Tales\n").name == "Tales"
