@@ -48,7 +48,12 @@ class Identity:
 
     @property
     def alignment(self) -> str:
-        return worst_alignment(*(entry.alignment for entry in self.entries)) if self.entries else "unknown"
+        """The worst that its entries say. That it is aligned counts only where the file itself is known.
+
+        One from which the alignment was taken out has the architecture and the size of the one it was made from.
+        """
+        worst = worst_alignment(*(entry.alignment for entry in self.entries)) if self.entries else "unknown"
+        return "unknown" if worst == "aligned" and self.by == "header" else worst
 
 
 def identity_of(catalogue: Catalogue, model: InstalledModel) -> Identity:

@@ -65,6 +65,16 @@ def test_name_with_a_header_that_agrees_is_taken_for_the_entry_and_said_so() -> 
     assert "By its name, architecture and size it is qwen3-0.6b" in paragraph
 
 
+def test_alignment_taken_out_is_not_hidden_by_the_name_of_the_original() -> None:
+    assert QWEN.alignment == "aligned"
+    renamed = installed("qwen3-0.6b", **LIKE_QWEN)
+    assert identity_of(BOOK, renamed).alignment == "unknown"
+    assert enforced(renamed, unaligned="refuse") == "refused"
+    original = installed("any-name", QWEN.files[0].sha256, **LIKE_QWEN)
+    assert identity_of(BOOK, original).alignment == "aligned"
+    assert enforced(original, unaligned="refuse") == "allowed"
+
+
 def test_digest_finds_the_entry_under_any_name() -> None:
     model = installed("my-own", GEMMA.files[0].sha256, licence="mit", architecture="gemma3")
     found = identity_of(BOOK, model)
