@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,7 +73,8 @@ def sign(
         reader.check_contents(progress)
         bundle = sign_payload(reader.bundle.payload, ordered, bits)
         remove_stale(target)
-        with staged_file(target) as file:
+        # What only its owner may read stays so.
+        with staged_file(target, mode=stat.S_IMODE(os.fstat(reader.descriptor).st_mode) & 0o666) as file:
             _copy(reader.descriptor, file, reader.data_size)
             write_tail(file, reader.statement.frames, bundle)
     return target

@@ -200,6 +200,12 @@ class TestSigning:
             size = after.data_size
         assert packed.read_bytes()[:size] == signed.read_bytes()[:size]
 
+    @pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
+    def test_what_was_private_stays_private(self, packed: Path, tmp_path: Path, ec_key: PrivateKey, mode: int) -> None:
+        packed.chmod(mode)
+        for signed in (sign(packed, [ec_key], tmp_path / "other.fpk"), sign(packed, [ec_key])):
+            assert signed.stat().st_mode & 0o777 == mode
+
     def test_signing_again_replaces(self, signed: Path, ec_key: PrivateKey) -> None:
         sign(signed, [ec_key])
         with Reader(signed) as reader:
