@@ -29,8 +29,9 @@ from cryptography.x509.oid import NameOID
 from pantry.core.errors import DownloadError, NotFoundError, StorageError, UsageError, VerificationError
 from pantry.core.refs import Digest
 from pantry.repository import _partial, _plan
+from pantry.repository._http import Interrupted
 from pantry.repository.address import Address, network_of
-from pantry.repository.fetch import Fetcher, Wanted
+from pantry.repository.fetch import Fetcher, Tries, Wanted
 from pantry.repository.limits import Limits
 from pantry.repository.locks import locked
 from tests.repository.servers import Faults, FileServer, serving
@@ -147,6 +148,78 @@ def test_file_that_changes_between_two_tries_is_fetched_anew(fetcher: Fetcher, s
     (root / "model.fpk").write_bytes(new)
     os.utime(root / "model.fpk", (1, 1))
     assert fetch(fetcher, without_digest) == new
+
+
+def test_file_that_became_shorter_is_told_with_its_length(fetcher: Fetcher, server: FileServer, root: Path) -> None:
+    server.faults = Faults(cut_at=SIZE // 2)
+    with pytest.raises(DownloadError):
+        fetch(fetcher, wanted(server))
+    server.faults = Faults()
+    (root / "model.fpk").write_bytes(CONTENT[:100])
+    os.utime(root / "model.fpk", (1, 1))
+    server.answers["/model.fpk"] = (416, {}, b"")
+    with pytest.raises(DownloadError, match="has become shorter"):
+        fetch(fetcher, wanted(server))
+    del server.answers["/model.fpk"]
+    with pytest.raises(DownloadError, match="is 100 bytes of application/octet-stream long"):
+        fetch(fetcher, wanted(server))
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "said"),
+    [
+        (206, {"Content-Range": f"bytes 100-{SIZE + 99}/{SIZE + 100}"}, "another part than asked for"),
+        (206, {"Content-Range": "bytes */3000000"}, "another part than asked for"),
+        (206, {}, "another part than asked for"),
+        (200, {"Content-Encoding": "gzip"}, "comes encoded"),
+        (204, {}, "status 204"),
+    ],
+)
+def test_answer_that_was_not_asked_for_is_refused(
+    fetcher: Fetcher, server: FileServer, status: int, headers: dict[str, str], said: str
+) -> None:
+    server.answers["/model.fpk"] = (status, headers, CONTENT)
+    with pytest.raises(DownloadError, match=said):
+        fetch(fetcher, wanted(server))
+    assert len(server.requests) == 1
+
+
+def test_link_in_the_place_of_the_partial_file_is_not_written_through(
+    fetcher: Fetcher, server: FileServer, tmp_path: Path
+) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    fetcher.folder.mkdir()
+    (fetcher.folder / f"{wanted(server).key}.part").symlink_to(precious)
+    with pytest.raises(StorageError):
+        fetch(fetcher, wanted(server))
+    assert precious.read_text() == "mine"
+
+
+class Waits(threading.Event):
+    """Does not wait, and remembers for how many seconds it should have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout or 0.0)
+        return False
+
+
+def test_tries_wait_longer_each_time_and_as_long_as_the_server_asks() -> None:
+    tries, waits = Tries(Limits(attempts=8, back_off=1.0, longest_back_off=10.0)), Waits()
+    address = Address.parse("http://a.example/x")
+    for asked in (None, None, None, None, None, 5.0, 1e9):
+        tries.failed(Interrupted("broken", asked), address, waits)
+    for waited, planned in zip(waits.seconds, [1, 2, 4, 8, 10, 10, 10], strict=True):
+        assert 0.75 * planned <= waited <= 1.25 * planned
+    with pytest.raises(DownloadError, match="8 tries"):
+        tries.failed(Interrupted("broken"), address, waits)
+    tries.got_on()
+    tries.failed(Interrupted("busy", 5.0), address, waits)
+    assert 3.75 <= waits.seconds[-1] <= 6.25
 
 
 def test_damaged_partial_file_is_found_and_fetched_anew(fetcher: Fetcher, server: FileServer) -> None:
@@ -409,6 +482,20 @@ def test_proxy_of_the_environment_is_used(
     assert server.requests[0][0] == "http://models.example/model.fpk"
 
 
+@pytest.mark.parametrize("name", ["http_proxy", "all_proxy"])
+def test_proxy_is_passed_by_for_the_hosts_that_no_proxy_names(
+    fetcher: Fetcher, server: FileServer, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(DownloadError, match=f"the proxy 127.0.0.1:{port} cannot be reached"):
+        fetch(fetcher, wanted(server))
+    monkeypatch.setenv("no_proxy", "other.example,127.0.0.1")
+    assert fetch(fetcher, wanted(server)) == CONTENT
+
+
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
     """A certificate for 127.0.0.1, signed by itself, with its key."""
@@ -508,8 +595,9 @@ KILLED = """
 import sys
 from pathlib import Path
 from pantry.core.refs import Digest
+from pantry.repository._http import Interrupted
 from pantry.repository.address import Address, network_of
-from pantry.repository.fetch import Fetcher, Wanted
+from pantry.repository.fetch import Fetcher, Tries, Wanted
 folder, url, size, digest = sys.argv[1:]
 def tell(done, total):
     print(done, flush=True)

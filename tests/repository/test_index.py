@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,25 @@ def test_repositories_do_not_touch_each_other(index: Index) -> None:
     index.forget("other")
     assert index.named("fox") == []
     assert set(index.states()) == {"lab"}
+
+
+class Unread(tuple[Entry, ...]):
+    """Entries that may be counted, and not looked at."""
+
+    def __iter__(self) -> Iterator[Entry]:
+        raise AssertionError("the entries were read again")
+
+
+def test_unchanged_metadata_are_not_taken_in_again(index: Index) -> None:
+    """A hundred thousand entries would take seconds."""
+    index.replace(snapshot(entry(), expires="2030-01-01T00:00:00+00:00"))
+    seen = snapshot(expires="2031-01-01T00:00:00+00:00")
+    index.replace(replace(seen, entries=Unread((entry(),))))
+    assert names(index.named("fox")) == ["fox 1.0"]
+    assert index.states()["lab"].expires.startswith("2031")
+    for changed in (replace(seen, version=seen.version + 1), replace(seen, root_version=seen.root_version + 1)):
+        with pytest.raises(AssertionError, match="read again"):
+            index.replace(replace(changed, entries=Unread((entry(),))))
 
 
 def test_entry_comes_back_as_it_was(index: Index) -> None:
