@@ -30,6 +30,7 @@ from pantry.store.models import Store
 from pantry.store.requests import AppRequest, Kind, Requests
 
 MOST_PENDING = 8  # undecided requests of one app
+MOST_RUNNING = 16  # requests of one app that are approved and not done
 MOST_PENDING_OF_ALL = 200  # undecided requests of all apps
 LONGEST_REASON = 500  # characters of an app's reason that are kept
 
@@ -78,11 +79,17 @@ def ask_for_permissions(
 
 
 def start_job(database: Database, caller: Caller, kind: Kind, details: Mapping[str, Any]) -> AppRequest:
-    """Write down something an app may do by itself but that takes long, as a request that is approved already."""
+    """Write down something an app may do by itself but that takes long, as a request that is approved already.
+
+    Raises RateLimitError when too many such things of the app are not done yet.
+    """
     if caller.app is None:
         raise UsageError("Only apps have requests.")
     requests = Requests(database)
-    made = requests.pending_like(caller.app, kind, details) or requests.add(caller.app, kind, details, "")
+    made = requests.pending_like(caller.app, kind, details)
+    if made is None and requests.count_approved(caller.app) >= MOST_RUNNING:
+        raise RateLimitError(f"{MOST_RUNNING} things that {caller.name} asked for are being done.", retry_after=60)
+    made = made or requests.add(caller.app, kind, details, "")
     return made if made.state == "approved" else approve(database, made, Limits())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import Callable
 
 from pantry.core.errors import PantryError
@@ -92,7 +93,41 @@ class Fulfiller:
 async def download(
     gateway: Gateway, name: str, url: str | None, progress: Callable[[int, int], None]
 ) -> InstalledModel:
-    """Fetch, verify and install a model, in a thread. `progress` is told the bytes that came and those expected."""
+    """Fetch, verify and install a model, MOST_DOWNLOADS at once; the others wait.
+
+    `progress` is told the bytes that came and those expected.
+    """
     from pantry.operations.download import download_model  # loads all that pulling needs
 
-    return await asyncio.to_thread(download_model, gateway.paths, name, url, progress)
+    async with gateway.downloads:
+        return await _beside(lambda: download_model(gateway.paths, name, url, progress))
+
+
+async def _beside(work: Callable[[], InstalledModel]) -> InstalledModel:
+    """The result of blocking work in a thread of its own.
+
+    The threads of asyncio.to_thread are few, loading models needs them, and the service waits for them when it stops.
+    A download is cut off instead, as by a crash, and goes on at the next start.
+    """
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[InstalledModel] = loop.create_future()
+
+    def settle(model: InstalledModel | None, error: BaseException | None) -> None:
+        if result.done():
+            return
+        if error is not None:
+            result.set_exception(error)
+        elif model is not None:
+            result.set_result(model)
+
+    def run() -> None:
+        model, failure = None, None
+        try:
+            model = work()
+        except Exception as error:
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the service has stopped
+            loop.call_soon_threadsafe(settle, model, failure)
+
+    threading.Thread(target=run, name="download", daemon=True).start()
+    return await result

@@ -50,6 +50,7 @@ log = logging.getLogger("pantry.service")
 CALLER = web.RequestKey("caller", Caller)
 """Where the guard leaves, in a request, who calls."""
 SMALL_BODY = 65_536  # bytes that are parsed on the spot; longer bodies take long enough to be parsed beside the loop
+MOST_DOWNLOADS = 3  # that run at once
 LONGEST_ENGINE_ERROR = 1_000_000  # bytes of an engine's error body that are read
 
 
@@ -70,6 +71,8 @@ class Gateway:
     """Where the service listens, once it does."""
     logins: Logins = field(default_factory=Logins)
     """The browsers that are logged in on the owner's page."""
+    downloads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_DOWNLOADS))
+    """Held by each download that runs."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     """Work that goes on beside the requests; ended with the service."""
 

@@ -117,6 +117,11 @@ class Requests:
         )
         return int(row["n"]) if row else 0
 
+    def count_approved(self, app: str) -> int:
+        """Requests of an app that are being done."""
+        row = self._database.row("SELECT count(*) AS n FROM requests WHERE state = 'approved' AND app = ?", (app,))
+        return int(row["n"]) if row else 0
+
     def decide(self, id: str, state: Literal["approved", "refused"], outcome: str = "") -> None:
         """Record the user's answer. Raises ConflictError when there is one already."""
         changed = self._database.execute(

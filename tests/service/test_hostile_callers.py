@@ -17,7 +17,7 @@ import pytest
 
 from pantry.core.paths import Paths
 from pantry.operations.apps import REGISTRATIONS, remove_app
-from pantry.operations.requests import MOST_PENDING
+from pantry.operations.requests import MOST_PENDING, MOST_RUNNING
 from pantry.store.database import Database
 from pantry.store.keys import Keys, hash_key
 from tests.service.calling import Line, make_app
@@ -306,6 +306,26 @@ def test_log_has_neither_keys_nor_prompts_of_any_surface(home_folder: Path, tmp_
     output += "".join(file.read_text() for file in service.paths.logs.iterdir())
     for text in (secret, "pk-guessed-key", "guessed-code", code, key, owner, told["api_key"]):
         assert text not in output
+
+
+def test_downloads_that_stall_hold_up_neither_answers_nor_the_end_of_the_service(home_folder: Path) -> None:
+    service = Service(home_folder, {"PANTRY_URL_DOWNLOADS": "true"})
+    service.add_echo()
+    key = make_app(service.paths, "Greedy", "download", "session", "load")
+    with socket.create_server(("127.0.0.1", 0)) as silent, starting(service):  # takes connections, never answers
+        with Line(service) as line:
+            address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            for number in range(MOST_RUNNING):
+                wanted = {"model": f"m{number}", "url": f"{address}/m{number}.gguf"}
+                assert line.value("download_model", wanted, key=key)["state"] == "downloading"
+            told = line.ask("download_model", {"model": "more", "url": f"{address}/more.gguf"})
+            assert (told["code"], "being done" in told["message"]) == ("rate_limited", True)
+            silent.settimeout(10)
+            silent.accept()[0].close()
+            assert line.value("call_llm", {"preferred_model": "echo", "prompt": "one two"})["text"] == "one two"
+        began = time.monotonic()
+        service.stop()
+        assert time.monotonic() - began < 8
 
 
 def test_many_threads_of_garbage_do_not_disturb_a_good_caller(service: Service) -> None:
