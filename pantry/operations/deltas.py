@@ -5,30 +5,27 @@ from __future__ import annotations
 import contextlib
 import getpass
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from pantry.core.errors import (
-    BadFileError,
     ConflictError,
-    NotFoundError,
     PolicyRefusedError,
     UsageError,
-    VerificationError,
 )
 from pantry.core.files import storage_errors, write_atomically
 from pantry.core.paths import Paths
-from pantry.core.refs import Digest, ModelName
-from pantry.flatpack.archive import Reader, pack
+from pantry.core.refs import Digest
+from pantry.flatpack.archive import pack
 from pantry.flatpack.dataset_card import load_card
-from pantry.flatpack.licence import check_licence
 from pantry.flatpack.manifest import CARD_NAME, FileFact, Licences, Manifest, Provenance, explain, write_manifest
-from pantry.flatpack.signature import Verdict, judge, verify
-from pantry.flatpack.trust import load_trust
+from pantry.flatpack.signature import Verdict
 from pantry.operations.bases import published_as
+from pantry.operations.delta_files import open_model, opened_delta
+from pantry.operations.joint_licence import licence_named, licence_of_chain, stricter_licence
 from pantry.workshop.delta.adapter import LoraAdapter
 from pantry.workshop.delta.chain import apply_chain, in_order_of_use
 from pantry.workshop.delta.folder import DeltaFolder, delta_table
@@ -143,7 +140,7 @@ def _draft(facts: DeltaFacts, base: Source, target: Source) -> tuple[Manifest, B
     nothing = FileFact(path="none", digest=Digest("0" * 64), size=0)
     accepted = {"name": facts.base_name or base.title, "repository": facts.base_repository}
     try:
-        terms = BaseTerms(licence=_licence(facts.base_licence), terms=facts.base_terms)
+        terms = BaseTerms(licence=licence_named(facts.base_licence), terms=facts.base_terms)
         manifest = Manifest.model_validate(
             {
                 "kind": "delta",
@@ -178,16 +175,25 @@ def apply_deltas(
     with contextlib.ExitStack() as opened:
         source = opened.enter_context(open_model(paths, base))
         room = opened.enter_context(room_beside(out))
-        found = [opened.enter_context(_opened_delta(paths, path, room / str(n))) for n, path in enumerate(deltas)]
+        found = [opened.enter_context(opened_delta(paths, path, room / str(n))) for n, path in enumerate(deltas)]
         verdicts = tuple(verdict for _, verdict in found)
-        if require_signature and (refused := [verdict for verdict in verdicts if verdict.state != "trusted"]):
-            raise PolicyRefusedError(refused[0].sentence, hint="Trust its signer with: pantry key trust")
+        if require_signature:
+            _require_trusted(verdicts)
         folders = [delta for delta, _ in found]
         ordered = in_order_of_use(source, folders)
         apply_chain(source, ordered, out, progress)
         last = ordered[-1]
         files = tuple(fact.path for fact in last.table.results)
-        return AppliedDelta(out, files, _licence_of_chain(ordered), verdicts)
+        return AppliedDelta(out, files, licence_of_chain(delta.manifest for delta in ordered), verdicts)
+
+
+def _require_trusted(verdicts: Sequence[Verdict]) -> None:
+    for verdict in verdicts:
+        if verdict.state == "unsigned":
+            hint = "Ask its publisher for one that is signed, or leave --require-signature out."
+            raise PolicyRefusedError(verdict.sentence, hint=hint)
+        if verdict.state != "trusted":
+            raise PolicyRefusedError(verdict.sentence, hint="Trust its signer with: pantry key trust KEY.pem")
 
 
 def flatten_deltas(
@@ -201,13 +207,13 @@ def flatten_deltas(
     with contextlib.ExitStack() as opened:
         source = opened.enter_context(open_model(paths, base))
         room = opened.enter_context(room_beside(out))
-        found = [opened.enter_context(_opened_delta(paths, path, room / str(n))) for n, path in enumerate(deltas)]
+        found = [opened.enter_context(opened_delta(paths, path, room / str(n))) for n, path in enumerate(deltas)]
         ordered = in_order_of_use(source, [delta for delta, _ in found])
         built = room / "built"
         built.mkdir()
         apply_chain(source, ordered, built, progress)
         first, last = ordered[0], ordered[-1].manifest
-        licence = _licence_of_chain(ordered)
+        licence = licence_of_chain(delta.manifest for delta in ordered)
         accepted, terms = first.table.bases[0], first.payload.index.base
         only = list(built.iterdir())
         facts = DeltaFacts(
@@ -232,21 +238,9 @@ def inspect_delta(paths: Paths, delta: Path) -> tuple[DeltaReport, Verdict]:
     """What a delta holds, and the verdict on its signature. Raises BadFileError, NotFoundError, VerificationError."""
     with (
         tempfile.TemporaryDirectory(prefix="pantry-delta-") as room,
-        _opened_delta(paths, delta, Path(room) / "delta") as (opened, verdict),
+        opened_delta(paths, delta, Path(room) / "delta") as (opened, verdict),
     ):
         return report_on(opened), verdict
-
-
-def stricter_licence(base: str | None, own: str | None) -> str | None:
-    """The licence under which both must be kept: SPDX `A AND B`, or the one that is known.
-
-    Raises UsageError for a name that neither SPDX nor the catalogue knows.
-    """
-    known = [text for text in (_licence(base), _licence(own)) if text]
-    if not known:
-        return None
-    terms = dict.fromkeys(term for text in known for term in _joined_terms(text))
-    return check_licence(" AND ".join(terms))
 
 
 def _with_base(paths: Paths, base: str, facts: DeltaFacts) -> DeltaFacts:
@@ -260,46 +254,6 @@ def _with_base(paths: Paths, base: str, facts: DeltaFacts) -> DeltaFacts:
         base_repository=facts.base_repository or known.place,
         base_licence=facts.base_licence or known.licence,
     )
-
-
-def _joined_terms(licence: str) -> list[str]:
-    """The terms of `A AND B`; anything with alternatives is one term."""
-    return [f"({licence})"] if " OR " in licence else licence.split(" AND ")
-
-
-def _licence_of_chain(ordered: Sequence[DeltaFolder]) -> str | None:
-    licence: str | None = None
-    for delta in ordered:
-        licence = stricter_licence(licence, delta.manifest.licence.weights)
-    return licence
-
-
-def open_model(paths: Paths, reference: str) -> Source:
-    """A file, a folder, or the file of an installed model. Raises NotFoundError, BadFileError, VerificationError."""
-    path = Path(reference)
-    if path.exists():
-        return Source.open(path)
-    try:
-        name = ModelName.parse(reference)
-    except UsageError:
-        raise NotFoundError(f"There is no file or folder {reference}.") from None
-    from pantry.store.models import Store
-
-    if not paths.database.exists():
-        raise NotFoundError(f"{reference!r} is no file or folder, and no model is installed.")
-    with Store.open(paths) as store:
-        model = store.get(name)
-        called = f"{model.name.name}.{model.format}"
-        return Source.gather(called, [(called, store.verified_file(model), model.digest)], is_file=True)
-
-
-def _licence(text: str | None) -> str | None:
-    if text is None:
-        return None
-    try:
-        return check_licence(text)
-    except ValueError as error:
-        raise UsageError(f"{str(error).rstrip('?')}{'?' if str(error).endswith('?') else '.'}") from None
 
 
 def _plain_name(title: str) -> str:
@@ -323,30 +277,3 @@ def _finish(folder: Path, out: Path) -> MadeDelta:
         size = sum(file.stat().st_size for file in folder.iterdir())
         folder.rename(out)
     return MadeDelta(out, size, report)
-
-
-@contextlib.contextmanager
-def _opened_delta(paths: Paths, path: Path, room: Path) -> Iterator[tuple[DeltaFolder, Verdict]]:
-    """An open delta, its bytes checked against its statement, and the verdict. A bad signature is an error."""
-    trust = load_trust(paths)
-    if path.is_dir():
-        verdict = verify(path, trust)
-        folder = path
-    else:
-        if not path.is_file():
-            raise NotFoundError(f"There is no delta {path}.")
-        with Reader(path) as reader:
-            verdict = judge(reader, trust)
-            if verdict.state != "bad":
-                _require_delta(reader.manifest)
-                reader.unbox(room)
-        folder = room
-    if verdict.state == "bad":
-        raise VerificationError(verdict.sentence, hint="Fetch the delta again.")
-    with DeltaFolder(folder) as delta:
-        yield delta, verdict
-
-
-def _require_delta(manifest: Manifest) -> None:
-    if manifest.kind != "delta":
-        raise BadFileError(f"{manifest.name} is a {manifest.kind}, not a delta.")

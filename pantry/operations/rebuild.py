@@ -22,8 +22,9 @@ from pantry.core.units import format_bytes, printable
 from pantry.flatpack.manifest import DeltaBase, Manifest
 from pantry.operations.admission import Candidate, admit
 from pantry.operations.bases import FoundBase, base_here, known_licence
-from pantry.operations.deltas import open_model, stricter_licence
+from pantry.operations.delta_files import open_model
 from pantry.operations.install import Arrived, Incoming, Say, check_format, install_files, licence_of
+from pantry.operations.joint_licence import stricter_licence
 from pantry.operations.parts import joined
 from pantry.repository.fetch import Fetcher, Progress
 from pantry.repository.refs import SUFFIX, HubRef, NamedRef, UrlRef, parse_ref
