@@ -642,6 +642,22 @@ def test_old_partial_files_are_cleaned_young_and_locked_ones_stay(fetcher: Fetch
     assert names == {"young.part", "held.part", "held.lock", "mine.txt"}
 
 
+def test_what_a_killed_process_left_of_the_same_files_goes_first(fetcher: Fetcher) -> None:
+    digest, other = Digest("a" * 64), Digest("b" * 64)
+    fetcher.folder.mkdir()
+    for name in (
+        "unbox-aaaaaaaaaaaaaaaa-00000001",
+        "unbox-aaaaaaaaaaaaaaaa-00000002",
+        "unbox-bbbbbbbbbbbbbbbb-00000003",
+    ):
+        (fetcher.folder / name / "files").mkdir(parents=True)
+    with locked(fetcher.folder / "unbox-aaaaaaaaaaaaaaaa-00000002.lock"), fetcher.folder_for(digest) as files:
+        folders = {file.name for file in fetcher.folder.iterdir() if file.is_dir()}
+        assert {"unbox-aaaaaaaaaaaaaaaa-00000002", "unbox-bbbbbbbbbbbbbbbb-00000003", files.parent.name} == folders
+    with fetcher.folder_for(other):
+        assert not (fetcher.folder / "unbox-bbbbbbbbbbbbbbbb-00000003").exists()
+
+
 def test_stop_by_the_user_keeps_what_has_come(fetcher: Fetcher, server: FileServer) -> None:
     server.faults = Faults(pause=0.01)
 
