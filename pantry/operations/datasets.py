@@ -22,7 +22,7 @@ FORMATS = ("croissant", "huggingface")
 def new_card(file: Path, card: Card | None = None) -> Path:
     """Write a card to fill in. Raises ConflictError rather than overwrite."""
     target = file / CARD_NAME if file.is_dir() else file
-    if target.exists():
+    if target.exists() or target.is_symlink():
         raise ConflictError(f"{target} exists already.", hint="Name another file, or move it away.")
     write_atomically(target, render_card(card).encode())
     return target

@@ -75,7 +75,7 @@ def start_flatpack(folder: Path, template: str = "model") -> list[Path]:
         raise UsageError(f"There is no template {template!r}.", hint=hint)
     kind: Template = next(known for known in TEMPLATES if known == template)
     files = template_files(kind, _name_from(folder))
-    if taken := [name for name in files if (folder / name).exists()]:
+    if taken := [name for name in files if os.path.lexists(folder / name)]:
         raise ConflictError(f"{folder / taken[0]} exists already.", hint="Name a new folder.")
     for name, text in files.items():
         write_atomically(folder / name, text.encode(), mode=0o755 if name.endswith(".sh") else 0o644)

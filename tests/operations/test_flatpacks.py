@@ -75,6 +75,16 @@ def test_an_unknown_template_names_the_nearest(tmp_path: Path) -> None:
         flatpacks.start_flatpack(tmp_path / "x", "receipe")
 
 
+def test_a_link_to_nothing_is_not_replaced(tmp_path: Path) -> None:
+    link = tmp_path / "DATASET.md"
+    link.symlink_to("elsewhere")
+    with pytest.raises(ConflictError, match="exists already"):
+        new_card(link)
+    with pytest.raises(ConflictError, match="exists already"):
+        flatpacks.start_flatpack(tmp_path)
+    assert link.is_symlink()
+
+
 def test_a_folder_whose_name_cannot_be_a_flatpacks(tmp_path: Path) -> None:
     flatpacks.start_flatpack(tmp_path / "My Pack!")
     assert 'name = "[publisher/name]"' in (tmp_path / "My Pack!" / "flatpack.toml").read_text()
