@@ -56,9 +56,15 @@ def test_a_chain_may_start_in_the_middle(tmp_path: Path, steps: list[Path]) -> N
 
 
 def test_a_chain_with_a_missing_link_is_refused(tmp_path: Path, steps: list[Path]) -> None:
-    with pytest.raises(UsageError, match="After step0, 0 of the other deltas fit"):
+    with pytest.raises(UsageError, match=r"What step0 builds is the base of none of the others \(step2\)"):
         chain(tmp_path, steps[0], ["d0", "d2"])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_chain_that_forks_is_refused(tmp_path: Path, steps: list[Path]) -> None:
+    make(steps[1], steps[3], tmp_path / "other", name="other")
+    with pytest.raises(UsageError, match="step1, other are each made on the result of step0"):
+        chain(tmp_path, steps[0], ["d0", "d1", "other"])
 
 
 def test_a_chain_on_another_base_is_refused(tmp_path: Path, steps: list[Path]) -> None:

@@ -31,14 +31,17 @@ def in_order_of_use(base: Source, deltas: Sequence[DeltaFolder], progress: Progr
     while rest:
         following = [delta for delta in rest if _builds_base_of(ordered[-1], delta)]
         if len(following) != 1:
-            names = ", ".join(delta.manifest.name for delta in rest)
-            raise UsageError(
-                f"After {ordered[-1].manifest.name}, {len(following)} of the other deltas fit ({names}); one must.",
-                hint="Give the deltas of one chain, each made on the result of the one before.",
-            )
+            raise _no_chain(ordered[-1], following or rest, fit=bool(following))
         ordered.append(following[0])
         rest.remove(following[0])
     return ordered
+
+
+def _no_chain(last: DeltaFolder, others: Sequence[DeltaFolder], *, fit: bool) -> UsageError:
+    names = ", ".join(delta.manifest.name for delta in others)
+    both = f"{names} are each made on the result of {last.manifest.name}; a chain goes one way."
+    none = f"What {last.manifest.name} builds is the base of none of the others ({names})."
+    return UsageError(both if fit else none, hint="Give the deltas of one chain, each made on the result of another.")
 
 
 def _first(base: Source, deltas: Sequence[DeltaFolder], progress: Progress | None) -> DeltaFolder:
