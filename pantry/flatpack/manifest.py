@@ -37,6 +37,8 @@ MANIFEST_LIMIT = 2 << 20
 """Largest manifest read, in bytes; a delta over thousands of shards stays well below."""
 _MAX_DOTS = 300
 """Dots in one line: the time to parse a dotted key grows with the square of its parts."""
+_MAX_SHOWN = 50
+"""Faults told at once: more are hardly typed by hand."""
 
 _NAME = r"[a-z0-9](?:[a-z0-9._-]{0,126}[a-z0-9])?"
 _SEMVER = re.compile(r"\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?")
@@ -258,8 +260,12 @@ def dump_manifest(manifest: Manifest) -> str:
 
 
 def explain(error: ValidationError, where: str, model: type[BaseModel]) -> str:
-    """Every fault of a validation in one message: unknown keys with the nearest known one."""
-    return "\n".join(f"{where}: {_explain_one(dict(fault), model)}" for fault in error.errors(include_url=False))
+    """The faults of a validation in one message, the first `_MAX_SHOWN`: unknown keys with the nearest known one."""
+    faults = error.errors(include_url=False)
+    lines = [f"{where}: {_explain_one(dict(fault), model)}" for fault in faults[:_MAX_SHOWN]]
+    if len(faults) > _MAX_SHOWN:
+        lines.append(f"{where}: and {len(faults) - _MAX_SHOWN} faults more.")
+    return "\n".join(lines)
 
 
 def _explain_one(fault: dict[str, Any], model: type[BaseModel]) -> str:

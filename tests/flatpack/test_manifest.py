@@ -202,3 +202,9 @@ def test_who_tells_of_the_data_cannot_say_that_they_are_unknown(told: dict[str, 
 def test_no_manifest_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="pantry init"):
         read_manifest(tmp_path)
+
+
+def test_very_many_faults_are_counted_not_told() -> None:
+    with pytest.raises(BadFileError, match="and 19955 faults more") as caught:
+        parse_manifest(("flatpack = 2\n" + "".join(f"x{number} = 1\n" for number in range(20_000))).encode())
+    assert len(str(caught.value)) < 20_000
