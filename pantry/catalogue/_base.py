@@ -7,10 +7,23 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._+-]{0,127}$")]
-Date = Annotated[str, StringConstraints(pattern=r"^\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?$")]
+_ID = r"^[a-z0-9][a-z0-9._+-]{0,127}$"
+_DATE = r"^\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?$"
+_SOURCE = r"^[a-z0-9][a-z0-9-]*(:[a-z0-9-]+)?$"
+_SHA256 = r"^[0-9a-f]{64}$"
+_TAG = r"^[A-Z0-9][A-Z0-9_]{0,63}$"
+FORMS = {
+    _ID: "lower-case letters, digits, '.', '_', '+' and '-', like qwen3-0.6b",
+    _DATE: "a date like 2026-11-21, 2026-11 or 2026",
+    _SOURCE: "the id of a source, like book:licences",
+    _SHA256: "64 hex digits",
+    _TAG: "capitals, digits and '_', like CODING",
+}
+"""What a text must be that has a form, in words."""
+Id = Annotated[str, StringConstraints(pattern=_ID)]
+Date = Annotated[str, StringConstraints(pattern=_DATE)]
 """A date as exactly as it is known: year, year and month, or the day."""
-SourceRef = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*(:[a-z0-9-]+)?$")]
+SourceRef = Annotated[str, StringConstraints(pattern=_SOURCE)]
 """The id of a source, with a chapter after a colon where it has chapters: `book:licences`."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -25,8 +38,8 @@ def _harmless(text: str) -> str:
 Text = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000), AfterValidator(_harmless)
 ]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Tag = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9][A-Z0-9_]{0,63}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=_SHA256)]
+Tag = Annotated[str, StringConstraints(pattern=_TAG)]
 Count = Annotated[int, Field(ge=0, le=10**18)]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pantry.catalogue._base import FORMS
 from pantry.catalogue.schema import KINDS, Entry, Family, Source
 from pantry.core.errors import BadFileError, PantryError, StorageError, did_you_mean
 from pantry.core.files import storage_errors
@@ -123,7 +124,9 @@ def _parse(content: bytes, name: str) -> tuple[str, dict[str, Any]]:
     try:
         text = content.decode()
         document = json.loads(text) if name.endswith(".json") else tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise BadFileError(f"{name} cannot be read: it is nested too deeply.") from None
+    except ValueError as error:
         raise BadFileError(f"{name} cannot be read: {error}.") from None
     if not isinstance(document, dict):
         raise BadFileError(f"{name} must hold a table of kinds, found {type(document).__name__}.")
@@ -136,7 +139,9 @@ def _explain(error: ValidationError, name: str, text: str, kind: str, number: in
     label = repr(row["id"][:80]) if isinstance(row, dict) and isinstance(row.get("id"), str) else f"number {number + 1}"
     given = "" if first["type"] in ("missing", "extra_forbidden") else f", got {_short(first['input'])}"
     place = _place(name, text, kind, number, str(first["loc"][0]) if first["loc"] else "")
-    return f"{place}: {kind} {label}, field {field!r}: {first['msg']}{given}."
+    form = FORMS.get(first.get("ctx", {}).get("pattern", ""))
+    what = f"Input should be {form}" if form else first["msg"]
+    return f"{place}: {kind} {label}, field {field!r}: {what}{given}."
 
 
 def place_of(each: Loaded, field: str = "") -> str:

@@ -157,8 +157,11 @@ def parse_use(text: str) -> Use:
 
 
 def parse_uses(text: str) -> tuple[Use, ...]:
-    """Uses separated by commas, in the order given, each once."""
-    return tuple(dict.fromkeys(parse_use(part) for part in text.split(",") if part.strip()))
+    """Uses separated by commas, in the order given, each once. Raises UsageError for a wrong one, or for none."""
+    uses = tuple(dict.fromkeys(parse_use(part) for part in text.split(",") if part.strip()))
+    if not uses:
+        raise UsageError(f"{text[:40]!r} names no use.", hint=f"Known uses: {', '.join(USES)}.")
+    return uses
 
 
 def parse_circumstances(

@@ -40,6 +40,7 @@ def search(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Search the configured repositories and the catalogue."""
+    from pantry.catalogue.rights import parse_uses
     from pantry.cli._catalogue import open_catalogue
     from pantry.cli._output import print_json, print_table
     from pantry.core.paths import find_paths
@@ -47,7 +48,7 @@ def search(
     from pantry.operations import search as operations
     from pantry.operations.repositories import search_entries
 
-    paths, uses = find_paths(), () if licence_use is None else _uses(licence_use)
+    paths, uses = find_paths(), () if licence_use is None else parse_uses(licence_use)
     most = parse_bytes(max_ram) if max_ram else None
     offered = search_entries(paths, words or [], kind=kind, tags=tag, uses=uses, max_memory=most, limit=limit)
     found = []
@@ -82,17 +83,6 @@ def search(
     columns = ["NAME", "PARAMETERS", "MEMORY", "CONTEXT", "LICENCE", "TAGS"]
     if found or not offered:
         print_table(columns, [_row(model) for model in found], _nothing(words or [], uses, most))
-
-
-def _uses(text: str) -> tuple[Use, ...]:
-    """The uses in an option. Raises UsageError when it names none."""
-    from pantry.catalogue.rights import USES, parse_uses
-    from pantry.core.errors import UsageError
-
-    uses = parse_uses(text)
-    if not uses:
-        raise UsageError("--licence-use names no use.", hint=f"Known: {', '.join(USES)}.")
-    return uses
 
 
 def _nothing(words: list[str], uses: tuple[Use, ...], most: int | None) -> str:

@@ -24,6 +24,7 @@ from pantry.operations.evidence import Evidence, evidence_of
 from pantry.operations.fit import EFFICIENCY, entry_speed
 from pantry.operations.identity import REMOTE, Identity, identity_of
 from pantry.operations.machine import memory_speed, model_room
+from pantry.operations.models import STARTER
 from pantry.operations.policy import installed_answers, installed_subject, load_policy, subject_of
 from pantry.operations.service import find_service
 from pantry.policy import Policy, Subject, decide
@@ -161,6 +162,8 @@ class Selector:
     def unknown(self, name: str, installed: Iterable[str]) -> ModelNotFoundError:
         """The error for a model that is neither installed nor in the catalogue, with the nearest name."""
         hint = self.catalogue.model_hint(name, "See what there is with: pantry list, pantry search", installed)
+        if name == str(STARTER):
+            hint = "It comes with Pantry; this brings it: pantry run starter"
         return ModelNotFoundError(f"There is no model {name[:80]!r}.", hint=hint)
 
     def _candidate(

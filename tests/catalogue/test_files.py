@@ -62,6 +62,28 @@ def test_unknown_field_is_refused(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ('checked = "2026-13-41"', "should be a date like 2026-11-21"),
+        ('tags = ["coding"]', "should be capitals, digits and '_'"),
+        ('base = "Fox 1B"', "should be lower-case letters, digits"),
+        ('sources = ["A B"]', "should be the id of a source"),
+    ],
+)
+def test_text_of_a_wrong_form_is_told_in_words(tmp_path: Path, field: str, expected: str) -> None:
+    facts = {"sources": 'sources = ["background"]', "checked": 'checked = "2026-11-21"'} | {field.split(" ")[0]: field}
+    told = failure(
+        tmp_path, '[family]\nid = "f"\nname = "F"\n[[model]]\nid = "m"\nname = "M"\n' + "\n".join(facts.values())
+    )
+    assert expected in told
+    assert "^" not in told
+
+
+def test_endless_nesting_is_told_in_words(tmp_path: Path) -> None:
+    assert failure(tmp_path, "[" * 100_000, "x.json") == "x.json cannot be read: it is nested too deeply."
+
+
 def test_unknown_kind_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text("[[modle]]\nid = 'x'\n")
     with pytest.raises(BadFileError, match=r"x\.toml:1.*'modle'") as caught:

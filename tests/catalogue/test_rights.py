@@ -121,6 +121,9 @@ def test_unknown_use_names_the_nearest() -> None:
 
 def test_uses_are_kept_in_order_and_once() -> None:
     assert parse_uses("redistribute, commercial,redistribute") == ("redistribute", "commercial")
+    for text in ("", " , "):
+        with pytest.raises(UsageError, match="names no use"):
+            parse_uses(text)
 
 
 def test_ref_that_is_neither_model_nor_licence_names_the_nearest(catalogue: Catalogue) -> None:

@@ -193,6 +193,12 @@ def test_unknown_model_is_named_with_the_nearest(paths: Paths, tiny_gguf: Path, 
         assert f"Did you mean {near!r}" in str(caught.value)
 
 
+def test_starter_that_is_not_installed_yet_is_no_unknown_model(paths: Paths) -> None:
+    with pytest.raises(ModelNotFoundError) as caught:
+        choose(model="starter", mode="load", paths=paths)
+    assert "pantry run starter" in str(caught.value.hint)
+
+
 def test_named_model_of_the_catalogue_is_chosen_when_it_may_be_downloaded() -> None:
     request = Request((), (), "requirements_download", "Qwen3-8B")
     choice = selector().choose(request, ())
