@@ -42,14 +42,18 @@ class Registrar:
         return new_app(self._database, clean)
 
     def of_origin(self, origin: str, title: str) -> App:
-        """The app of a web origin, added without permissions when it is new. Raises as `register` does."""
+        """The app of a web origin, added without permissions when it is new, under what fits of the page's title.
+
+        Raises ForbiddenError and RateLimitError as `register` does.
+        """
         known = Apps(self._database).of_origin(origin)
         if known is not None:
             return known
         if not self._settings.register_apps:
             raise ForbiddenError(f"Pages of {origin} are not known here.", hint="Add one with: pantry app add --origin")
         self._check_rate()
-        return Apps(self._database).add(app_name(title) if title.strip() else app_name(origin), parse_origin(origin))
+        shown = " ".join("".join(char if char.isprintable() else " " for char in title).split())
+        return Apps(self._database).add((shown or origin)[:LONGEST_NAME].strip(), parse_origin(origin))
 
     def _check_rate(self) -> None:
         moment = time.monotonic()

@@ -77,4 +77,4 @@ def _drop_oldest(kept: dict[bytes, float] | dict[bytes, _Login]) -> None:
 
 
 def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()  # headers may hold any byte

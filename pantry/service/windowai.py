@@ -115,7 +115,8 @@ def page_caller(request: web.Request, desk: Desk) -> Caller:
     page = app.caller()
     if not page.holds(Permission.SESSION, time.time()):
         gateway = desk.gateway
-        asked = ask_for_permissions(gateway.store.database, gateway.settings, page, [Permission.SESSION], origin)
+        wanted = [Permission.SESSION, Permission.REQUEST_LOAD]  # else it works only while its model is loaded
+        asked = ask_for_permissions(gateway.store.database, gateway.settings, page, wanted, origin)
         if not asked.accepted:
             raise approval_needed(gateway.announce(asked), f"Pages of {origin} are not approved.")
         return desk.registrar.of_origin(origin, "").caller()

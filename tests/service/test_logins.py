@@ -52,6 +52,14 @@ def test_cookie_and_token_belong_together(logins: Logins) -> None:
         assert not logins.holds(*pair)
 
 
+def test_bytes_that_are_no_text_hold_no_login(logins: Logins) -> None:
+    made = logins.redeem(logins.new_code())
+    assert made
+    for odd in ("\udce9", f"{made[0]}\udce9"):  # as header bytes beyond UTF-8 arrive
+        assert not logins.holds(odd, odd)
+        assert not logins.holds(made[0], odd)
+
+
 def test_login_ends_when_idle_at_its_age_and_by_hand(logins: Logins, clock: Clock) -> None:
     idle, old, ended = logged_in(logins), logged_in(logins), logged_in(logins)
     logins.end(ended[0])

@@ -8,7 +8,7 @@ from pantry.operations.apps import add_app, list_apps
 from pantry.operations.requests import Limits, decide_request
 from pantry.permissions import Grant, Permission
 from tests.service.calling import make_app
-from tests.service.running import Service, events
+from tests.service.running import Service, events, wait_until
 
 PAGE = "https://notes.example"
 HEADERS = {"HTTP-Referer": f"{PAGE}/today", "X-WINDOWAI-TITLE": "Notes%20page"}
@@ -61,9 +61,32 @@ def test_unapproved_page_becomes_a_request_and_works_once_approved(service: Serv
     again = service.ask("POST", "/completions", HELLO, headers=headers)[1]
     assert again["error"]["request"] == answer["error"]["request"]
     _, line = decide_request(service.paths, answer["error"]["request"], Limits())
-    assert line == "Draw it asks for the permission session"
+    assert line == "Draw it asks for the permissions request-load, session"
     service.ask("POST", "/admin/load", {"model": "echo"})
     assert service.ask("POST", "/completions", HELLO, headers=headers)[0] == 200
+
+
+@pytest.mark.parametrize("title", ["x" * 300, "A%00b%E2%80%AEc", "%ED%A0%80"])
+def test_title_that_fits_no_app_is_cut_to_what_does(service: Service, title: str) -> None:
+    origin = f"https://title-{len(title)}.example"
+    headers = {"HTTP-Referer": origin, "X-WINDOWAI-TITLE": title}
+    assert service.ask("POST", "/completions", HELLO, headers=headers)[1]["error"]["code"] == "approval_needed"
+    (name,) = [each.name for each in list_apps(service.paths) if each.origin == origin]
+    assert name.isprintable()
+    assert 0 < len(name) <= 80
+
+
+def test_approved_page_asks_for_a_model_that_is_not_loaded(service: Service) -> None:
+    headers = {"HTTP-Referer": "https://loads.example"}
+    asked = service.ask("POST", "/completions", HELLO, headers=headers)[1]["error"]
+    decide_request(service.paths, asked["request"], Limits())
+    service.ask("POST", "/admin/unload", {"model": "json"})
+    wanted = {"prompt": "one", "model": "json"}
+    status, answer = service.ask("POST", "/completions", wanted, headers=headers)
+    assert (status, answer["error"]["code"]) == (403, "approval_needed")
+    assert "may not load it" in answer["error"]["message"]
+    decide_request(service.paths, answer["error"]["request"], Limits())
+    wait_until(lambda: service.ask("POST", "/completions", wanted, headers=headers)[0] == 200, 15)
 
 
 def test_page_posting_to_loopback_by_itself_is_refused_and_leaves_nothing(service: Service) -> None:
