@@ -12,7 +12,7 @@ from pantry.core.paths import Paths
 from pantry.core.refs import Digest
 from pantry.flatpack.signature import State as SignatureOutcome
 from pantry.operations.identity import families_of
-from pantry.operations.policy import load_policy
+from pantry.operations.policy import load_policy, policy_text
 from pantry.policy import Decision, SignatureState, Subject, decide
 
 _SIGNATURES: dict[SignatureOutcome, SignatureState] = {
@@ -31,7 +31,7 @@ _ARRIVED = {"downloads": "allow", "max_download": None}
 class Candidate:
     """What is known of the thing. `size` is the bytes to download; `licence` the expression for weights or data.
 
-    `arrived`: its file is on this machine.
+    `arrived`: its file is on this machine. `shipped`: it came with Pantry.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Candidate:
     signature: SignatureOutcome | None = None
     files: tuple[Digest, ...] = ()
     arrived: bool = False
+    shipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,13 @@ class Admission:
 
 
 def admit(paths: Paths, candidate: Candidate) -> Admission:
-    """Judge it. Raises PolicyRefusedError with the reasons when it may not come in."""
+    """Judge it. Raises PolicyRefusedError with the reasons when it may not come in.
+
+    Nothing is asked of what came with Pantry where no policy is set: a first use would wait for the catalogue, whose
+    first opening takes longer than all else.
+    """
+    if candidate.shipped and not policy_text(paths):
+        return Admission(Decision(candidate.name, "pull", "allowed", ()), f"{candidate.licence}: part of Pantry")
     catalogue = Catalogue.open(paths)
     try:
         policy = load_policy(paths, catalogue)

@@ -38,7 +38,10 @@ Say = Callable[[StepName, str], None]
 
 @dataclass(frozen=True)
 class Arrival:
-    """Where a flatpack comes from. `digest` is that of the file; `signed`: no mode makes up for a missing trust."""
+    """Where a flatpack comes from. `digest` is that of the file; `signed`: no mode makes up for a missing trust.
+
+    `shipped`: it came with Pantry.
+    """
 
     source: str
     digest: Digest | None = None
@@ -46,6 +49,7 @@ class Arrival:
     expected: tuple[str, str] | None = None
     """The name and version it must be, where somebody promised them."""
     signed: bool = False
+    shipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ def arrived(paths: Paths, file: Path, arrival: Arrival, say: Say, trust: Trust |
             signature=verdict.state,
             files=tuple(entry.digest for entry in reader.statement.entries),  # unboxing holds the files to them
             arrived=True,
+            shipped=arrival.shipped,
         )
         say("licence", admit(paths, candidate).licence)
         fetcher = Fetcher(paths.partial)

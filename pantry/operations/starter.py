@@ -33,6 +33,6 @@ def install_starter(paths: Paths) -> InstalledModel:
         with as_file(files("pantry.starter") / FLATPACK) as file:
             if not file.is_file():
                 raise ModelNotFoundError("This installation of Pantry has no starter model.", hint="Reinstall Pantry.")
-            arrival = Arrival("shipped with Pantry", name=STARTER)
+            arrival = Arrival("shipped with Pantry", name=STARTER, shipped=True)
             install_flatpack(paths, store, file, arrival, lambda step, words: None, starter_trust())
         return store.get(STARTER)

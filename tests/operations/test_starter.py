@@ -100,6 +100,11 @@ def test_the_shipped_key_is_trusted_for_no_other_name(tmp_path: Path, shipped: P
         assert judge(reader, starter.starter_trust()).state == "untrusted"
 
 
+def test_a_first_use_does_not_wait_for_the_catalogue(paths: Paths) -> None:
+    installed_model(paths, "starter")
+    assert not list(paths.data.glob("catalogue*"))
+
+
 def test_the_policy_rules_over_it_as_over_any_flatpack(paths: Paths) -> None:
     paths.config.mkdir(parents=True)
     (paths.config / "policy.toml").write_text('mode = "enforce"\nrefused_licences = ["CC0-1.0"]\n')
