@@ -9,13 +9,11 @@ from pathlib import Path
 
 from pantry.core.errors import (
     BadFileError,
-    DownloadError,
     NotFoundError,
     PantryError,
     PolicyRefusedError,
     UsageError,
     VerificationError,
-    did_you_mean,
 )
 from pantry.core.paths import Paths
 from pantry.core.refs import Digest, ModelName
@@ -25,14 +23,13 @@ from pantry.flatpack.archive import Reader
 from pantry.operations.admission import Candidate, admit
 from pantry.operations.install import Arrival, Say, arrived, local_name, take_in
 from pantry.operations.places import place_in_catalogue
-from pantry.operations.repositories import entries_named, fetcher_of, opened, refresh_repository
+from pantry.operations.repositories import fetcher_of, opened
+from pantry.operations.resolve import resolve
 from pantry.repository.configured import Repositories
 from pantry.repository.entry import Entry
 from pantry.repository.fetch import Progress, Wanted
-from pantry.repository.index import Index, has_expired, newest
 from pantry.repository.locks import locked
 from pantry.repository.refs import FileRef, HubRef, NamedRef, UrlRef, parse_ref
-from pantry.store.database import Database
 from pantry.store.models import Store
 from pantry.store.packages import Package, Packages
 
@@ -104,7 +101,7 @@ def _pull(job: Job, text: str) -> Pulled:
 
 
 def _pull_named(job: Job, ref: NamedRef) -> Pulled:
-    entry = _resolve(job, ref)
+    entry = resolve(job.paths, job.settings, ref, job.options.repository, job.say)
     if entry is None:
         place = place_in_catalogue(job.paths, ref)
         job.say("resolving", f"no repository offers {ref}; the catalogue's {place.entry} is at {place.ref}")
@@ -115,66 +112,6 @@ def _pull_named(job: Job, ref: NamedRef) -> Pulled:
         job.say("resolving", f"this version was taken back by its publisher: {entry.facts.yanked or 'no reason given'}")
     name = job.options.name or local_name(entry.name, (ref.version or "latest").lower())
     return _once(job, entry.digest, lambda: _installed(job, entry, name), lambda: _fetch(job, entry, name))
-
-
-def _resolve(job: Job, ref: NamedRef) -> Entry | None:
-    """The entry that is meant: of the first repository that has the name, the newest version or the one asked for.
-
-    None when no repository has the name and none was named. Raises NotFoundError for a version that is not there.
-    """
-    names = [each.name for each in Repositories(job.paths).list()]
-    if job.options.repository is not None:
-        names = [Repositories(job.paths).get(job.options.repository).name]
-    found: list[Entry] = []
-    for name in names:
-        try:
-            _look(job, name)
-        except DownloadError as error:
-            if len(names) == 1:
-                raise
-            raise DownloadError(
-                error.message,
-                hint=f"{ref} may be a name of {name}, so nobody after it is asked. Ask another one alone with "
-                "--from NAME, or see: pantry repo list",
-            ) from error
-        found = _named(job, ref.name, name)
-        if found:
-            break
-    if not found and job.options.repository is None:
-        return None
-    if not found:
-        found = entries_named(job.paths, ref.name, job.options.repository)
-    chosen = newest(found) if ref.version is None else next((e for e in found if e.version == ref.version), None)
-    if chosen is None:
-        versions = [entry.version for entry in found if entry.facts.yanked is None]
-        otherwise = f"Versions: {', '.join(versions[:8])}." if versions else "Every version was taken back."
-        raise NotFoundError(
-            f"There is no {ref} to be pulled.", hint=did_you_mean(ref.version or "", versions, otherwise)
-        )
-    return chosen
-
-
-def _look(job: Job, repository: str) -> None:
-    """Bring the index up to date, or offline say how old it is."""
-    if not job.settings.offline:
-        looked = refresh_repository(job.paths, repository, job.settings)
-        until = looked.snapshot.expires[:10]
-        job.say("metadata verified", f"{repository}, root version {looked.snapshot.root_version}, until {until}")
-        if looked.problem is not None:
-            job.say("metadata verified", f"its catalogue entries were left out: {looked.problem.message}")
-        return
-    with Database(job.paths.database) as database:
-        state = Index(database).states().get(repository)
-    if state is not None:
-        age = f"{repository}, offline: as verified on {state.refreshed_at[:10]}"
-        job.say("metadata verified", f"{age}, expired since" if has_expired(state) else age)
-
-
-def _named(job: Job, name: str, repository: str) -> list[Entry]:
-    try:
-        return entries_named(job.paths, name, repository)
-    except NotFoundError:
-        return []
 
 
 def _once(job: Job, digest: Digest, here: Callable[[], Pulled | None], bring: Callable[[], Pulled]) -> Pulled:
