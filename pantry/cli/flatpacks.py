@@ -31,7 +31,11 @@ def init(
 
     for file in start_flatpack(folder, template):
         typer.echo(file)
-    note(f"Fill in what stands in [brackets], then: pantry pack {folder}")
+    if template == "recipe":
+        note(f"Put your text into {folder / 'data'}, then: pantry train {folder}")
+        note(f"To share the recipe, fill in what stands in [brackets], then: pantry pack {folder}")
+    else:
+        note(f"Fill in what stands in [brackets], then: pantry pack {folder}")
 
 
 def pack(

@@ -208,7 +208,9 @@ def parse_manifest(content: bytes, where: str = MANIFEST_NAME) -> Manifest:
     """The manifest in `content`. Raises BadFileError with the field, what was expected, what came, the nearest name."""
     table = read_table(content, where)
     if unfilled := find_placeholders(content.decode()):
-        raise BadFileError(_unfilled(where, unfilled), hint="Fill in what stands in brackets.")
+        raise BadFileError(
+            _unfilled(where, unfilled), hint="Fill in what stands in brackets; `pantry licence list` names licences."
+        )
     if "flatpack" not in table:
         raise BadFileError(
             f"{where} has no line 'flatpack = 2'.",

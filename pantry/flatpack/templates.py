@@ -15,17 +15,21 @@ kind = "{kind}"
 name = "{name}"
 version = "0.1.0"
 summary = "[one sentence: what it is and what it is for]"
-authors = ["[name <address>]"]
+authors = ["[name <address>, like Ada Lovelace <ada@example.org>]"]
 
 [licence]            # SPDX expressions, or ids of `pantry licence list`
 {licences}
 """
 
 _LICENCES = {
-    "model": 'data = "[licence of the training data]"\nweights = "[licence of the weights]"',
-    "recipe": 'code = "[licence of the scripts]"\ndata = "[licence of the data]"',
-    "adapter": 'data = "[licence of the training data]"\nweights = "[licence of the adapter]"',
-    "dataset": 'data = "[licence of the data]"',
+    "model": (
+        'data = "[licence of the training data, like CC-BY-4.0]"\nweights = "[licence of the weights, like Apache-2.0]"'
+    ),
+    "recipe": 'code = "[licence of the scripts, like Apache-2.0]"\ndata = "[licence of the data, like CC-BY-4.0]"',
+    "adapter": (
+        'data = "[licence of the training data, like CC-BY-4.0]"\nweights = "[licence of the adapter, like Apache-2.0]"'
+    ),
+    "dataset": 'data = "[licence of the data, like CC-BY-4.0]"',
 }
 
 _UNKNOWN = """
@@ -49,7 +53,7 @@ family = "[family, like llama]"
 run = "train.sh"
 data = ["data"]
 
-# [recipe.settings]    # see `pantry train --help`
+# [recipe.settings]    # `pantry train . --dry-run` prints every setting
 """,
     "adapter": """
 [adapter]
@@ -62,7 +66,7 @@ base = "[name of the model it belongs to]"
 
 _PLACES = {
     "model": "Put the weights (GGUF or safetensors) and the tokenizer beside this file.",
-    "recipe": "Put the training text into `data/`, as .txt, .jsonl or .parquet files. `train.sh` trains with them.",
+    "recipe": "Put the text into `data/`, as .txt, .jsonl or .parquet files; `pantry train .` trains with it.",
     "adapter": "Put the adapter's files (`adapter_config.json`, `adapter_model.safetensors`) beside this file.",
     "dataset": "Put the data into `data/`.",
 }

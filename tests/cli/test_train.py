@@ -42,6 +42,13 @@ def test_a_dry_run_prints_every_setting_and_makes_nothing(recipe: Path, capsys: 
     assert [item.name for item in recipe.parent.iterdir()] == ["tales"]
 
 
+def test_init_says_where_the_text_goes_and_how_to_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "poems"
+    assert run(["init", str(folder), "--template", "recipe"]) == 0
+    said = capsys.readouterr().err
+    assert f"Put your text into {folder}/data, then: pantry train {folder}" in said
+
+
 def test_a_bad_setting_is_named(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with (recipe / "flatpack.toml").open("a") as file:
         file.write("lerning_rate = 1\n")

@@ -14,11 +14,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pantry.core.errors import BadFileError, ConflictError
+from pantry.core.errors import BadFileError, ConflictError, StorageError
 from pantry.core.files import TEMPORARY_PREFIX, storage_errors, write_atomically
 from pantry.core.refs import Digest
 from pantry.flatpack.dataset_card import Card, CardField, check_card, parse_card, render_card
-from pantry.flatpack.manifest import CARD_NAME, Licences, Manifest, ModelFacts, Provenance, write_manifest
+from pantry.flatpack.manifest import (
+    CARD_NAME,
+    MANIFEST_NAME,
+    Licences,
+    Manifest,
+    ModelFacts,
+    Provenance,
+    write_manifest,
+)
+from pantry.flatpack.placeholders import find_placeholders
 from pantry.workshop.training.export_gguf import About, export_gguf
 from pantry.workshop.training.export_huggingface import export_huggingface
 from pantry.workshop.training.export_onnx import export_onnx, onnx_is_there
@@ -34,10 +43,14 @@ SAMPLE_CHARACTERS = 200
 
 @dataclass(frozen=True)
 class Package:
-    """The finished folder. `faults` are what is left to fill in before it can be packed, as whole sentences."""
+    """The finished folder. `faults` are what is left to fill in before it can be packed, as whole sentences.
+
+    `exports` are the names of what programs load, inside the folder.
+    """
 
     folder: Path
     model: Path
+    exports: tuple[str, ...]
     faults: tuple[str, ...]
 
 
@@ -56,8 +69,10 @@ def write_package(recipe: RecipeFolder, trainer: Trainer, facts: dict[str, Any],
         (room / "training").mkdir()
         export_gguf(trainer.model, trainer.data.tokenizer, about, room / MODEL_FILE, recipe.settings.gguf)
         export_huggingface(trainer.model, trainer.data.tokenizer, about, room / "huggingface")
+        exports = [MODEL_FILE, "huggingface/"]
         if recipe.settings.onnx and onnx_is_there():
             export_onnx(trainer.model, room / "model.onnx")
+            exports.append("model.onnx")
         _write_json(room / PROVENANCE_FILE, facts)
         noted = list(read_metrics(notes))
         write_atomically(room / "training/metrics.jsonl", "".join(json.dumps(n) + "\n" for n in noted).encode())
@@ -65,8 +80,31 @@ def write_package(recipe: RecipeFolder, trainer: Trainer, facts: dict[str, Any],
         write_atomically(room / CARD_NAME, render_card(_card(recipe, trainer)).encode())
         write_atomically(room / "README.md", _readme(recipe, trainer, facts).encode())
         write_manifest(_manifest(recipe, trainer, facts, room), room)
-        faults = tuple(f"{CARD_NAME}, line {f.line}: {f.message}" for f in check_card((room / CARD_NAME).read_bytes()))
-    return Package(folder, folder / MODEL_FILE, faults)
+        faults = tuple(_faults(room))
+    return Package(folder, folder / MODEL_FILE, tuple(exports), faults)
+
+
+def _faults(room: Path) -> Iterator[str]:
+    for item in find_placeholders((room / MANIFEST_NAME).read_text()):
+        yield f"{MANIFEST_NAME}, line {item.line}: {item.field} is still {item.text}."
+    for fault in check_card((room / CARD_NAME).read_bytes()):
+        yield f"{CARD_NAME}, line {fault.line}: {fault.message}"
+
+
+def fill_recipe_card(recipe: RecipeFolder, trainer: Trainer) -> bool:
+    """Write what is known of the data into the recipe's own card, while it is still the untouched template.
+
+    Whether it was: a card that somebody wrote on, that is data itself, or that cannot be written, stays as it is.
+    """
+    file = recipe.folder / CARD_NAME
+    try:
+        if CARD_NAME in (name for name, _, _ in trainer.data.files) or file.read_bytes() != render_card().encode():
+            return False
+        card = replace(_card(recipe, trainer), preprocessing=_planned_steps(recipe))
+        write_atomically(file, render_card(card).encode())
+    except (OSError, StorageError):
+        return False
+    return True
 
 
 @contextmanager
@@ -107,7 +145,7 @@ def _manifest(recipe: RecipeFolder, trainer: Trainer, facts: dict[str, Any], roo
         name=manifest_name(recipe.name),
         version="0.1.0",
         summary=_summary(recipe, trainer),
-        authors=recipe.authors or ("[name <address>]",),
+        authors=recipe.authors or ("[name <address>, like Ada Lovelace <ada@example.org>]",),
         licence=Licences.model_validate({"data": recipe.data_licence, "code": recipe.code_licence}),
         model=ModelFacts(
             family="qwen3" if trainer.shape.qk_norm else "llama",
@@ -137,6 +175,8 @@ def _card(recipe: RecipeFolder, trainer: Trainer) -> Card:
     """The recipe's own card; what it leaves open and is known from the data is filled in."""
     data = trainer.data
     written = _own_card(recipe.folder / CARD_NAME)
+    if written.preprocessing == _planned_steps(recipe):
+        written = replace(written, preprocessing=())  # what was done, with its counts, says more
     suffixes = sorted({Path(name).suffix.lstrip(".") or "plain text" for name, _, _ in data.files}) or ["dataset"]
     content = "messages" if data.chat else recipe.settings.text_field
     known = Card(
@@ -150,7 +190,7 @@ def _card(recipe: RecipeFolder, trainer: Trainer) -> Card:
         fields=(CardField(content, "list" if data.chat else "string", _field_text(data.chat)),),
         preprocessing=(*_sentences(trainer), _split(trainer)),
         sample=({content: _sample(trainer)},),
-        usage=(f"Train with: pantry train (about {len(data.train):,} tokens of the tokenizer in this flatpack).",),
+        usage=("Train with: pantry train",),
     )
     if data.dataset:
         known = _over(known, card_of(data.dataset))
@@ -180,6 +220,12 @@ def _sentences(trainer: Trainer) -> tuple[str, ...]:
     cleaned = trainer.data.cleaned
     lines = tuple(f"{line[0].upper()}{line[1:]}." for line in cleaned.sentences())
     return lines or (f"Read {cleaned.documents:,} documents; none was left out.",)
+
+
+def _planned_steps(recipe: RecipeFolder) -> tuple[str, ...]:
+    """What happens to the data in any training: no counts, so that it stays true when data are added."""
+    repeats = ("Documents that repeat an earlier one are left out.",) if recipe.settings.deduplicate else ()
+    return (*repeats, f"{recipe.settings.validation:.0%} of the text is held out to measure the loss.")
 
 
 def _split(trainer: Trainer) -> str:

@@ -14,13 +14,14 @@ from typing import Any, Protocol
 
 from pantry.core.errors import ConflictError, NotFoundError, TrainingError
 from pantry.core.units import format_duration
+from pantry.flatpack.manifest import CARD_NAME
 from pantry.workshop.training.board import FOLDER as BOARD
 from pantry.workshop.training.board import Board
 from pantry.workshop.training.checkpoint import load_checkpoint
 from pantry.workshop.training.hub_card import with_licence
 from pantry.workshop.training.loop import HeldOut, Progress, Trainer
 from pantry.workshop.training.metrics import Metrics
-from pantry.workshop.training.package import Package, check_free, write_package
+from pantry.workshop.training.package import Package, check_free, fill_recipe_card, write_package
 from pantry.workshop.training.parallel import Group, joined
 from pantry.workshop.training.plan import check_fits, make_plan
 from pantry.workshop.training.prepare import Prepared, prepare
@@ -101,8 +102,10 @@ def train(
     with joined(device) as group:
         watcher = watcher if group.main else Silence()
         saved = _saved(checkpoint, resume=resume, fresh=fresh)
+        watcher.stage("reading", ", ".join(filter(None, (*recipe.data, recipe.settings.dataset))))
         data = _prepare_once(recipe, places.room, group, offline=offline, fresh=fresh)
         recipe = with_licence(recipe, data.dataset)
+        watcher.stage("tokenizer", f"{data.vocab:,} tokens ({recipe.settings.tokenizer})")
         watcher.stage("data", _data_text(data))
         check_fits(make_plan(recipe.settings, data, device, measure=False), recipe.settings, data.vocab, device)
         trainer = Trainer(recipe.settings, data, device, _budget(recipe, saved), group)
@@ -113,8 +116,7 @@ def train(
             for name in (CHECKPOINT, BEST):
                 (places.room / name).unlink(missing_ok=True)
         meter = EnergyMeter()
-        _learn(trainer, places.room, watcher)
-        held_out = trainer.evaluate()
+        held_out = _learn(trainer, places.room, watcher)
         trainer.gather()
         group.wait()
         return _finish(recipe, trainer, held_out, meter, places, watcher) if group.main else None
@@ -135,12 +137,18 @@ def _finish(
     progress = trainer.progress
     watcher.stage(
         "training",
-        f"{progress.step:,} steps, {progress.tokens:,} tokens in {format_duration(progress.seconds)}; held-out loss "
-        f"{held_out.loss:.3f}, {held_out.bits_per_byte:.3f} bits per byte",
+        f"{progress.step:,} steps, {progress.tokens:,} tokens in {format_duration(progress.seconds)}",
+    )
+    watcher.stage("checkpoint", str(places.room / CHECKPOINT))
+    watcher.stage(
+        "evaluation", f"held-out loss {held_out.loss:.3f}, {held_out.bits_per_byte:.3f} bits per byte of held-out text"
     )
     samples = write_samples(trainer.model, trainer.data, recipe.settings.seed)
     facts = describe(recipe, trainer, held_out, samples, meter.joules())
     package = write_package(recipe, trainer, facts, places.room / METRICS, places.out)
+    watcher.stage("export", ", ".join(package.exports))
+    if fill_recipe_card(recipe, trainer):
+        watcher.stage("card", f"filled in what is known of the data in {recipe.folder / CARD_NAME}")
     watcher.stage("flatpack", str(package.folder))
     return Trained(package, progress, held_out, trainer.shape.parameters, trainer.data.chat)
 
@@ -178,12 +186,13 @@ def _budget(recipe: RecipeFolder, saved: dict[str, Any] | None) -> Budget | None
 def _data_text(data: Prepared) -> str:
     documents = "1 document" if data.cleaned.kept == 1 else f"{data.cleaned.kept:,} documents"
     counts = f"{documents}, {len(data.train):,} tokens to train on, {len(data.validation):,} held out"
-    return "; ".join([f"{counts}; vocabulary {data.vocab:,}", *data.cleaned.sentences()])
+    return "; ".join([counts, *data.cleaned.sentences()])
 
 
-def _learn(trainer: Trainer, room: Path, watcher: Watcher) -> None:
-    """Steps until the budget is used up, patience ends, or a signal comes."""
+def _learn(trainer: Trainer, room: Path, watcher: Watcher) -> HeldOut:
+    """Steps until the budget is used up, patience ends, or a signal comes; how good the weights are that are left."""
     recipe, checkpoint, group = trainer.recipe, room / CHECKPOINT, trainer.group
+    held_out: HeldOut | None = None
     saved_at, saved_step = time.monotonic(), trainer.progress.step
     with _noted(trainer, room) as metrics, _stop_signals() as stop:
         while trainer.done < 1 and not _patience_is_over(trainer):
@@ -197,7 +206,7 @@ def _learn(trainer: Trainer, room: Path, watcher: Watcher) -> None:
                 metrics.add(step=progress.step, tokens=progress.tokens, seconds=round(progress.seconds, 3), loss=loss)
             watcher.step(progress, trainer.done)
             if progress.step % recipe.evaluate_every == 0:
-                _evaluate(trainer, room, metrics)
+                held_out = _evaluate(trainer, room, metrics)
             due = time.monotonic() - saved_at > 60 * recipe.save_minutes
             stopped, due = group.any(stop.is_set(), group.main and due)
             if stopped or due:
@@ -207,11 +216,13 @@ def _learn(trainer: Trainer, room: Path, watcher: Watcher) -> None:
                 watcher.stage("stopped", f"saved at step {progress.step:,}; go on with --resume")
                 raise KeyboardInterrupt
         if trainer.progress.step % recipe.evaluate_every:
-            _evaluate(trainer, room, metrics)
+            held_out = _evaluate(trainer, room, metrics)
     trainer.save(checkpoint)
     group.wait()
     if recipe.patience and (room / BEST).is_file():
         trainer.restore(load_checkpoint(room / BEST))
+        held_out = None
+    return held_out or trainer.evaluate()
 
 
 @contextmanager
@@ -227,7 +238,7 @@ def _noted(trainer: Trainer, room: Path) -> Iterator[Metrics]:
             board.close()
 
 
-def _evaluate(trainer: Trainer, room: Path, metrics: Metrics) -> None:
+def _evaluate(trainer: Trainer, room: Path, metrics: Metrics) -> HeldOut:
     held_out = trainer.evaluate()
     progress = trainer.progress
     metrics.add(
@@ -236,6 +247,7 @@ def _evaluate(trainer: Trainer, room: Path, metrics: Metrics) -> None:
     )  # fmt: skip
     if trainer.note_evaluation(held_out) and trainer.recipe.patience:
         trainer.save(room / BEST)
+    return held_out
 
 
 def _patience_is_over(trainer: Trainer) -> bool:

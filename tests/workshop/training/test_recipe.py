@@ -57,7 +57,7 @@ def test_the_template_of_init_trains_before_its_brackets_are_filled(tmp_path: Pa
 def test_settings_of_the_manifest_are_read(tmp_path: Path) -> None:
     start_flatpack(tmp_path, "recipe")
     manifest = tmp_path / "flatpack.toml"
-    text = manifest.read_text().replace("[licence of the data]", "CC0-1.0")
+    text = manifest.read_text().replace("[licence of the data, like CC-BY-4.0]", "CC0-1.0")
     manifest.write_text(f'{text}\n[recipe.settings]\npreset = "micro"\nqk_norm = true\n')
     recipe = read_recipe(tmp_path)
     assert recipe.settings.qk_norm

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -29,7 +30,7 @@ from pantry.core.errors import (
     TrainingError,
 )
 from pantry.flatpack.check import check_source
-from pantry.flatpack.dataset_card import Card, render_card
+from pantry.flatpack.dataset_card import Card, check_card, parse_card, render_card
 from pantry.flatpack.manifest import read_manifest
 from pantry.formats.gguf import read_header
 from pantry.operations.flatpacks import start_flatpack
@@ -79,7 +80,10 @@ def test_a_training_leaves_a_flatpack_folder_beside_the_recipe(make_folder: Make
     folder = recipe.folder.parent / "recipe-model"
     assert trained.package.folder == folder
     assert watcher.steps == list(range(1, 21))
-    assert list(watcher.stages) == ["data", "training", "flatpack"]
+    assert list(watcher.stages) == [
+        "reading", "tokenizer", "data", "training", "checkpoint", "evaluation", "export", "flatpack",
+    ]  # fmt: skip
+    assert watcher.stages["export"] == "model.gguf, huggingface/"
     assert trained.held_out.loss < math.log(300)
     manifest = read_manifest_filled(folder)
     assert manifest.model is not None
@@ -98,7 +102,7 @@ def test_a_training_leaves_a_flatpack_folder_beside_the_recipe(make_folder: Make
 
 
 def read_manifest_filled(folder: Path):
-    text = (folder / "flatpack.toml").read_text().replace("[name <address>]", "Ada")
+    text = re.sub(r"\[name <address>.*?\]", "Ada", (folder / "flatpack.toml").read_text())
     (folder / "flatpack.toml").write_text(text)
     return read_manifest(folder)
 
@@ -109,6 +113,40 @@ def test_without_a_licence_it_trains_but_does_not_pack(make_folder: MakeRecipe) 
     read_manifest_filled(trained.package.folder)
     with pytest.raises(BadFileError, match="Licence"):
         check_source(trained.package.folder)
+
+
+def test_what_is_left_to_fill_in_is_what_packing_names(make_folder: MakeRecipe) -> None:
+    package = run(make_folder(tokens=128)).package
+    with pytest.raises(BadFileError) as caught:
+        check_source(package.folder)
+    assert caught.value.message.splitlines() == [f"{package.folder}/{fault}" for fault in package.faults]
+    assert package.faults[0].startswith("flatpack.toml, line ")
+
+
+def test_the_untouched_card_of_the_recipe_gets_what_is_known_and_one_with_a_word_does_not(
+    make_folder: MakeRecipe,
+) -> None:
+    recipe, watcher = make_folder(tokens=128), Seen()
+    file = recipe.folder / "DATASET.md"
+    file.write_text(render_card())
+    run(recipe, watcher)
+    card, faults = parse_card(file.read_bytes())
+    assert (card.name, card.data_type, card.format) == ("tiny", "text", "txt")
+    assert card.preprocessing[-1] == "5% of the text is held out to measure the loss."
+    assert (len(faults), len(check_card(render_card().encode()))) == (9, 17)
+    assert "card" in watcher.stages
+    again = run(recipe, Seen(), fresh=True)
+    assert "tokens for training" in parse_card((again.package.folder / "DATASET.md").read_bytes())[0].preprocessing[-1]
+    file.write_text(written := render_card(Card(description="Mine.")))
+    run(recipe, Seen(), fresh=True)
+    assert file.read_text() == written
+
+
+def test_a_recipe_that_is_data_itself_is_not_written_to(make_folder: MakeRecipe) -> None:
+    recipe = make_folder(tokens=128).model_copy(update={"data": ("DATASET.md", "data")})
+    (recipe.folder / "DATASET.md").write_text(render_card())
+    run(recipe)
+    assert (recipe.folder / "DATASET.md").read_text() == render_card()
 
 
 def test_a_filled_in_card_makes_it_ready_to_pack(make_folder: MakeRecipe) -> None:
