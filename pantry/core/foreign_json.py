@@ -34,9 +34,7 @@ def parse_file_json(raw: bytes, what: str, pairs: Callable[[Pairs], Any] | None 
 
 
 def _strictly(raw: bytes) -> Any:
-    value = json.loads(
-        raw.decode(), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant, parse_float=_finite
-    )
+    value = _STRICT.decode(raw.decode())
     if _HALF_PAIR.search(raw):  # part of a whole pair, as a rule
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -76,6 +74,9 @@ def _finite(text: str) -> float:
     if math.isfinite(number := float(text)):
         return number
     raise ValueError(f"{text[:20]} is too large a number")
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def _check_depth(value: Any) -> None:
