@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -196,6 +197,16 @@ def policy_text(paths: Paths) -> str:
         return content.decode()
     except UnicodeDecodeError as error:
         raise UsageError(f"{file} is not valid TOML: {error}.") from None
+
+
+def policy_mark(paths: Paths) -> tuple[int, ...]:
+    """What changes whenever the policy file is written, replaced or removed; the file is not read."""
+    file, mark = paths.config / FILE, []
+    for look in (os.lstat, os.stat):  # of a link, and of what it leads to
+        with contextlib.suppress(OSError):
+            found = look(file)
+            mark += [found.st_ino, found.st_size, found.st_mtime_ns]
+    return tuple(mark)
 
 
 def _can_look(place: Path) -> bool:

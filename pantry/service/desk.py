@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pantry.operations.choose import Selector
     from pantry.selection import Choice, Fallback
 
-SELECTOR_AGE = 30.0  # seconds after which catalogue and policy are read again
+SELECTOR_AGE = 30.0  # seconds after which the catalogue is read again
 QUEUE = 64  # pieces of a session's answer that wait for a slow reader
 SAMPLING = frozenset(
     {
@@ -80,7 +80,7 @@ class Desk:
         self.registrar = Registrar(gateway.store.database, gateway.settings)
         self.sessions = SessionBook(gateway.store.database, gateway.settings)
         self._talking: dict[str, asyncio.Task[None]] = {}
-        self._selector: tuple[float, Selector] | None = None
+        self._selector: tuple[float, tuple[int, ...], Selector] | None = None
 
     # Models
 
@@ -116,15 +116,18 @@ class Desk:
         return choice, next((each for each in usable if str(each.name) == choice.model), None)
 
     def selector(self) -> Selector:
-        """The rules of choice over the catalogue and the policy as read lately; loaded at the first choice."""
+        """The rules of choice over the policy as it is and the catalogue as read lately; loaded at the first choice."""
         from pantry.catalogue.lookup import Catalogue
         from pantry.operations.choose import open_selector
+        from pantry.operations.policy import policy_mark
 
-        moment = time.monotonic()
-        if self._selector is None or self._selector[0] < moment - SELECTOR_AGE:
+        moment, mark = time.monotonic(), policy_mark(self.gateway.paths)
+        kept = self._selector
+        if kept is None or kept[0] < moment - SELECTOR_AGE or kept[1] != mark:
             catalogue = Catalogue.open(self.gateway.paths)
-            self._selector = (moment, open_selector(self.gateway.paths, catalogue, room=self.gateway.pool.budget))
-        return self._selector[1]
+            made = open_selector(self.gateway.paths, catalogue, room=self.gateway.pool.budget)
+            kept = self._selector = (moment, mark, made)
+        return kept[2]
 
     async def load(self, caller: Caller, name: str) -> AppRequest | None:
         """Load a model; None when that is done, else the request that waits for the user.

@@ -4,12 +4,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pantry.catalogue.lookup import Catalogue
 from pantry.core.paths import find_paths
 from pantry.operations.choose import choose, loaded_names
+from pantry.operations.policy import set_rules
+from pantry.operations.scores import add_scores
 from tests.service.running import Service, starting
 
 HELLO = [{"role": "user", "content": "one two"}]
@@ -101,3 +105,26 @@ def test_service_starts_without_the_rules_of_choice() -> None:
 
 def test_named_model_has_no_choice_to_tell(service: Service) -> None:
     assert "X-Pantry-Model" not in ask(service, model="echo")[1]
+
+
+def test_policy_and_scores_count_as_soon_as_they_are_written(service: Service, tmp_path: Path) -> None:
+    paths = find_paths({"PANTRY_HOME": str(service.home)})
+    catalogue = Catalogue.open(paths)
+    assert ask(service, model="auto", max_tokens=1)[0] == 200
+    try:
+        set_rules(paths, catalogue, {"mode": "enforce", "minimum_evidence.coding": "3"})
+        status, _, content = ask(service, model="auto", max_tokens=1)
+        assert (status, b"coding was not measured here" in content) == (404, True), content
+        file = tmp_path / "scores.json"
+        row = {"capability": "coding", "score": 4, "date": "2026-11-20", "engine": "echo", "task": "by hand"}
+        file.write_text(json.dumps({"score": [row | {"model": "echo"}]}))
+        add_scores(paths, catalogue, file)
+        status, headers, content = ask(service, model="auto:coding>=4", max_tokens=1)
+        assert status == 200, content
+        assert "coding 4 (measured 2026-11-20 with echo)" in headers["X-Pantry-Reason"]
+        (paths.config / "policy.toml").unlink()
+        (paths.config / "policy.toml").symlink_to(tmp_path / "nowhere")
+        assert ask(service, model="auto", max_tokens=1)[0] == 400
+    finally:
+        (paths.config / "policy.toml").unlink()
+    assert ask(service, model="auto", max_tokens=1)[0] == 200
