@@ -22,6 +22,7 @@ from pantry.core.paths import Paths
 from pantry.formats.safety import scan
 from pantry.formats.verdict import FormatVerdict
 from pantry.operations.identity import REMOTE, Identity, chain_of_installed, families_of, identity_of
+from pantry.operations.models import STARTER, find_model
 from pantry.operations.scores import scores_of
 from pantry.policy import Action, Decision, Known, Policy, SignatureState, Subject, decide, parse_policy
 from pantry.selection import KNOWN_CAPABILITIES
@@ -59,6 +60,8 @@ def explain(paths: Paths, catalogue: Catalogue, name: str, action: Action | None
     """
     policy = load_policy(paths, catalogue)
     with Store.open(paths) as store:
+        if name.strip().lower() == str(STARTER):
+            find_model(paths, store, STARTER)  # it comes with Pantry
         installed = next((model for model in store.list() if str(model.name) == name.strip().lower()), None)
         if installed is not None:
             scores = _scores(store.database, installed)

@@ -265,3 +265,7 @@ def test_signature_of_an_installed_model_is_told(paths: Paths, tmp_path: Path) -
     decision = explain(paths, BOOK, "own")
     assert decision.verdict == "refused"
     assert "it carries no signature" in decision.paragraph().lower()
+
+
+def test_starter_is_explained_on_a_fresh_home(paths: Paths) -> None:
+    assert explain(paths, BOOK, "starter").paragraph().startswith("Loading starter is allowed")
