@@ -7,10 +7,14 @@ Parsing and the list of harmless names are fickling's (an allowlist; blocklists 
 from __future__ import annotations
 
 import ast
+import functools
+import importlib
 import io
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pantry.core.files import storage_errors
 from pantry.formats.verdict import FormatVerdict, SafetyFinding
@@ -56,10 +60,37 @@ def _scan_archive(path: Path) -> Iterator[SafetyFinding]:
         yield SafetyFinding("refused", f"the archive is damaged: {error}")
 
 
+class _Nowhere(io.TextIOBase):
+    """Where fickling's remarks go."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+class _QuietSys:
+    """`sys` as fickling sees it, without the output of this program."""
+
+    stdout = stderr = _Nowhere()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys, name)
+
+
+@functools.cache
+def _parser() -> Any:
+    """fickling's parser, kept from printing.
+
+    It writes parts of malformed files to standard output, in the midst of what a command prints there. Redirecting
+    `sys.stdout` meanwhile would take it from the other threads too.
+    """
+    fickle: Any = importlib.import_module("fickling.fickle")
+    fickle.sys = _QuietSys()
+    return fickle.Pickled
+
+
 def _scan_stream(content: bytes, where: str | None) -> Iterator[SafetyFinding]:
     """Every pickle in `content`, one after the other; what follows the last one is tensor data."""
-    from fickling.fickle import Pickled
-
+    pickled_type = _parser()
     stream = io.BytesIO(content)
     if len(content) > MAX_PICKLE:
         yield SafetyFinding("refused", f"more than {MAX_PICKLE} bytes, so it cannot be judged whole", where)
@@ -70,7 +101,7 @@ def _scan_stream(content: bytes, where: str | None) -> Iterator[SafetyFinding]:
                 yield SafetyFinding("refused", f"more than {MAX_PICKLES} pickles, so not all can be judged", where)
             return
         try:
-            pickled = Pickled.load(stream, fail_on_decode_error=False)
+            pickled = pickled_type.load(stream, fail_on_decode_error=False)
             imports = [_names(node) for node in pickled.properties.imports] if len(pickled) else []
         except Exception as error:  # fickling raises many kinds for hostile bytes
             if number == 0 or looks_like_pickle(content[position : position + 2]):

@@ -132,3 +132,15 @@ def test_code_behind_many_harmless_pickles_is_found_or_refused(tmp_path: Path) -
     file = tmp_path / "many.pkl"
     file.write_bytes(pickle.dumps([1]) * 64 + pickle.dumps(Evil()))
     assert any(finding.level == "refused" for finding in scan_pickle(file).findings)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x80\x04K\x01K\x02\x93.", b"noise, no pickle", b"h\x05.", b"\x80\x04\x8c\x01at."]
+)
+def test_nothing_of_a_hostile_file_is_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    """What a command prints as JSON must stay JSON."""
+    (tmp_path / "x.pkl").write_bytes(content)
+    scan_pickle(tmp_path / "x.pkl")
+    assert capfd.readouterr() == ("", "")
