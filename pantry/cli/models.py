@@ -151,7 +151,8 @@ def _show_offered(entries: list[Entry], *, as_json: bool) -> None:
             [{**each.facts.model_dump(), "repository": each.repository, "length": each.length} for each in entries]
         )
         return
-    entry = newest(entries) or entries[0]
+    usable = newest(entries)
+    entry = usable or entries[0]
     facts = entry.facts
     print_facts(
         {
@@ -172,7 +173,8 @@ def _show_offered(entries: list[Entry], *, as_json: bool) -> None:
             "versions": ", ".join(each.version for each in entries[:12]),
         }
     )
-    note(f"It is not installed. Fetch it with: pantry pull {facts.name}")
+    exact = "" if usable else f":{facts.version}"
+    note(f"It is not installed. Fetch it with: pantry pull {facts.name}{exact}")
 
 
 def _print_installed(found: InstalledModel) -> None:
