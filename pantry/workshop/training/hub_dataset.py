@@ -182,10 +182,12 @@ def _in_our_words(title: str, error: Exception) -> PantryError:
     while cause.__cause__ is not None:
         cause = cause.__cause__
     said = " ".join(str(cause).split())[:300]
-    if isinstance(error, RepositoryNotFoundError | RevisionNotFoundError | DatasetNotFoundError):
+    if isinstance(error, RevisionNotFoundError):
+        return NotFoundError(f"{title} has no such revision.", hint="Check dataset_revision in [recipe.settings].")
+    if isinstance(error, RepositoryNotFoundError | DatasetNotFoundError):
         return NotFoundError(
-            f"There is no dataset {title}, or it is not open to you: {said}",
-            hint="Check the name and dataset_revision; a gated dataset needs `hf auth login`.",
+            f"There is no dataset {title}, or it is not open to you.",
+            hint="Check the name; a gated dataset needs `hf auth login`.",
         )
     if isinstance(error, HfHubHTTPError | ConnectionError) or _is_of_network(cause):
         return DownloadError(f"{title} could not be fetched: {said}", hint="Check the network, and try again.")

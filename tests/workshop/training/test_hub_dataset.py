@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +19,7 @@ from pantry.workshop.training.hub_card import licence_of
 from pantry.workshop.training.hub_dataset import PIN, PinnedDataset, pin_dataset, read_dataset
 from pantry.workshop.training.prepare import prepare
 from tests.workshop.training.conftest import MakeRecipe
+from tests.workshop.training.hub_server import Hub, serving
 from tests.workshop.training.test_run import run
 
 pytest.importorskip("datasets")
@@ -165,3 +171,74 @@ def test_without_the_extra_it_says_what_to_install(
     with pytest.raises(MissingExtraError) as caught:
         pin_dataset(with_dataset(), tmp_path / "room")
     assert "pantry-llm[datasets]" in str(caught.value.hint)
+
+
+FROM_THE_HUB = """
+import json, sys
+from pathlib import Path
+from pantry.core.errors import PantryError
+from pantry.workshop.training.prepare import prepare
+from pantry.workshop.training.recipe import RecipeFolder, make_recipe
+
+folder, room, steps = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+for settings, options in steps:
+    recipe = RecipeFolder(folder=folder, name="x", data=("data",), settings=make_recipe({"context": 32, **settings}))
+    try:
+        data = prepare(recipe, room, **options)
+        print(data.dataset.revision, data.cleaned.documents)
+    except PantryError as error:
+        print(type(error).__name__, error.message)
+"""
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with serving() as found:
+        yield found
+
+
+def cats(count: int) -> dict[str, bytes]:
+    content = io.BytesIO()
+    pq.write_table(
+        pa.table({"text": [f"Cat number {each} sat on the mat and slept." for each in range(count)]}), content
+    )
+    return {"README.md": CARD.encode(), "data/train-00000-of-00001.parquet": content.getvalue()}
+
+
+def prepared_from(hub: str, folder: Path, *steps: tuple[dict[str, str], dict[str, bool]]) -> list[str]:
+    """What each step of settings and options says, in a process of its own: the library reads its address once."""
+    words = [sys.executable, "-W", "error", "-c", FROM_THE_HUB, str(folder), str(folder / "room"), json.dumps(steps)]
+    environment = {**os.environ, "HF_ENDPOINT": hub, "HF_HOME": str(folder / "hf"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_a_dataset_of_the_hub_stays_at_the_commit_of_the_first_time(hub: Hub, tmp_path: Path) -> None:
+    ada = {"dataset": "ada/cats"}
+    first = hub.commit("ada/cats", cats(300))
+    assert prepared_from(hub.url, tmp_path, (ada, {})) == [f"{first} 300"]
+    second = hub.commit("ada/cats", cats(400))
+    before = len(hub.asked)
+    assert prepared_from(hub.url, tmp_path, (ada, {}), (ada, {"offline": True})) == [f"{first} 300"] * 2
+    assert not [each for each in hub.asked[before:] if "ada/cats" in each]
+    assert prepared_from(hub.url, tmp_path, (ada, {"renew": True}), ({**ada, "dataset_revision": first}, {})) == [
+        f"{second} 400", f"{first} 300",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_what_the_hub_has_not_is_named(hub: Hub, tmp_path: Path) -> None:
+    hub.commit("ada/cats", cats(300))
+    wrong = {"dataset": "ada/cats", "dataset_revision": "v9"}
+    assert prepared_from(hub.url, tmp_path, ({"dataset": "ada/dogs"}, {}), (wrong, {})) == [
+        "NotFoundError There is no dataset ada/dogs, or it is not open to you.",
+        "NotFoundError ada/cats has no such revision.",
+    ]
+
+
+@pytest.mark.slow
+def test_a_hub_that_does_not_answer_is_told(tmp_path: Path) -> None:
+    (said,) = prepared_from("http://127.0.0.1:9", tmp_path, ({"dataset": "ada/cats"}, {}))
+    assert said.startswith("DownloadError ada/cats could not be fetched: ")

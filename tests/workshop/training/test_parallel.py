@@ -50,6 +50,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_processes_train_as_one_does_and_go_on_from_each_other(tmp_path: Path, parallel: str) -> None:
     """One with the whole batch; one that stops and two that go on; two that stop and one that goes on."""

@@ -312,6 +312,7 @@ print(int(peak[1]) * 1024 / plan.memory)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("preset", "batch"), [("nano", 4), ("nano", 64), ("mini", 2)])
 def test_the_plan_is_within_15_percent_of_the_peak_memory(tmp_path: Path, preset: str, batch: int) -> None:
     folder = tmp_path / "tales"
