@@ -154,7 +154,7 @@ def _print_settings(settings: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(settings)
     else:
-        print_facts(settings)
+        print_facts({name: "none" if value in (None, "") else value for name, value in settings.items()})
 
 
 def _print_plan(plan: Plan, as_json: bool) -> None:

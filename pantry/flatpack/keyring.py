@@ -104,9 +104,9 @@ def _files_of(paths: Paths, name: str) -> list[Path]:
     found = [file for file in files if file.name.partition(".")[0] == name]
     if not found:
         known = {file.name.partition(".")[0] for file in files}
-        raise NotFoundError(
-            f"There is no key {name!r}.", hint=did_you_mean(name, known, "Make one with: pantry key new NAME")
-        )
+        new = name if name.isidentifier() else "NAME"
+        hint = did_you_mean(name, known, f"Make one with: pantry key new {new}")
+        raise NotFoundError(f"There is no key {name!r}.", hint=hint)
     return found
 
 

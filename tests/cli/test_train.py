@@ -39,6 +39,10 @@ def test_a_dry_run_prints_every_setting_and_makes_nothing(recipe: Path, capsys: 
     assert run(["train", str(recipe), "--dry-run", "--json", "--minutes", "2"]) == 0
     settings = json.loads(capsys.readouterr().out)
     assert (settings["width"], settings["minutes"], settings["tokens"]) == (32, 2.0, None)
+    assert run(["train", str(recipe), "--dry-run"]) == 0
+    shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert shown.keys() == settings.keys()
+    assert (shown["minutes"], shown["dataset"]) == ("none", "none")
     assert [item.name for item in recipe.parent.iterdir()] == ["tales"]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,6 +68,7 @@ def pin_dataset(
         return None
     if find_spec("datasets") is None:
         raise MissingExtraError("Reading a Hugging Face dataset", "datasets")
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # the hub hears what is asked for, and nothing else
     asked = (settings.dataset, settings.dataset_config, settings.dataset_split, settings.dataset_revision)
     if settings.dataset.startswith("./"):
         return _pin_folder(recipe.folder, *asked)

@@ -104,9 +104,8 @@ def _build(documents: Iterator[Document], recipe: TrainingRecipe, room: Path) ->
             chat = chat or is_conversation(document)
             file.write(json.dumps([[turn.role, turn.text] for turn in document]).encode() + b"\n")
     if not cleaned.kept:
-        raise BadFileError(
-            "The data hold no text.", hint=f"Read were {cleaned.documents} documents: all were left out."
-        )
+        left_out = "; ".join(cleaned.sentences())
+        raise BadFileError("The data hold no text.", hint=f"{left_out}." if left_out else "The files are empty.")
     whole = cleaned.kept >= FEW_DOCUMENTS
     tokenizer = (
         tok.byte_tokenizer()

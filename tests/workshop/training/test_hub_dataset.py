@@ -219,6 +219,7 @@ def test_a_dataset_of_the_hub_stays_at_the_commit_of_the_first_time(hub: Hub, tm
     ada = {"dataset": "ada/cats"}
     first = hub.commit("ada/cats", cats(300))
     assert prepared_from(hub.url, tmp_path, (ada, {})) == [f"{first} 300"]
+    assert all("ada/cats" in each for each in hub.asked)
     second = hub.commit("ada/cats", cats(400))
     before = len(hub.asked)
     assert prepared_from(hub.url, tmp_path, (ada, {}), (ada, {"offline": True})) == [f"{first} 300"] * 2

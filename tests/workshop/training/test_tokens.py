@@ -165,6 +165,18 @@ def test_data_are_prepared_again_only_when_they_or_their_settings_change(tmp_pat
     )
 
 
+@pytest.mark.parametrize(("text", "words"), [("", "The files are empty."), ("a\n", "left out 1 documents")])
+def test_data_without_text_are_refused_with_the_reason(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.txt").write_text(text)
+    recipe = RecipeFolder(
+        folder=tmp_path, name="x", data=("data",), settings=make_recipe({"min_characters": 5, "context": 16})
+    )
+    with pytest.raises(BadFileError, match="hold no text") as caught:
+        prepare(recipe, tmp_path / "room")
+    assert words in str(caught.value.hint)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [("", "no text"), ("\n\n", "no text"), ("One line.", "too few: .* a context of 16 needs at least 17")],
