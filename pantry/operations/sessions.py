@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -29,6 +30,15 @@ class SessionBook:
         self._settings = settings
         self._sessions = Sessions(database, settings.session_bytes)
         self._ready_cipher: Any = None
+        self._unlocking = threading.Lock()
+
+    def unlock(self) -> None:
+        """Fetch the key of the history where it is encrypted. A keyring may ask its user: not for an event loop.
+
+        Raises MissingExtraError, and StorageError when the keyring does not answer or its key is damaged.
+        """
+        if self._settings.keep_sessions and self._settings.encrypt_sessions:
+            self._cipher()
 
     def create(self, app: str | None, model: ModelName, parameters: Mapping[str, Any], system: str | None) -> Session:
         """Start a session, with a system message if one is given.
@@ -98,32 +108,36 @@ class SessionBook:
             ) from None
 
     def _cipher(self) -> Any:
-        """AES-256-GCM with the key from the system keyring, made there at first use.
-
-        Raises MissingExtraError, and StorageError when the keyring does not answer or its key is damaged.
-        """
-        if self._ready_cipher is not None:
+        with self._unlocking:
+            if self._ready_cipher is None:
+                self._ready_cipher = _cipher_from_keyring()
             return self._ready_cipher
-        try:
-            import keyring
-            from keyring.errors import KeyringError
-        except ImportError:
-            raise MissingExtraError("Encrypting sessions", "keyring") from None
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        try:
-            stored = keyring.get_password(*_KEYRING)
-            if stored is None:
-                stored = AESGCM.generate_key(256).hex()
-                keyring.set_password(*_KEYRING, stored)
-            self._ready_cipher = AESGCM(bytes.fromhex(stored))
-        except KeyringError as error:
-            raise StorageError(
-                f"The system keyring does not answer: {error}.", hint="Unlock it, or turn encrypt_sessions off."
-            ) from None
-        except ValueError:
-            raise StorageError(
-                f"The key {'/'.join(_KEYRING)} in the system keyring is damaged.",
-                hint="Restore it; without it no encrypted session can be read. Or remove it and start new sessions.",
-            ) from None
-        return self._ready_cipher
+
+def _cipher_from_keyring() -> Any:
+    """AES-256-GCM with the key from the system keyring, made there at first use.
+
+    Raises MissingExtraError, and StorageError when the keyring does not answer or its key is damaged.
+    """
+    try:
+        import keyring
+        from keyring.errors import KeyringError
+    except ImportError:
+        raise MissingExtraError("Encrypting sessions", "keyring") from None
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    try:
+        stored = keyring.get_password(*_KEYRING)
+        if stored is None:
+            stored = AESGCM.generate_key(256).hex()
+            keyring.set_password(*_KEYRING, stored)
+        return AESGCM(bytes.fromhex(stored))
+    except KeyringError as error:
+        raise StorageError(
+            f"The system keyring does not answer: {error}.", hint="Unlock it, or turn encrypt_sessions off."
+        ) from None
+    except ValueError:
+        raise StorageError(
+            f"The key {'/'.join(_KEYRING)} in the system keyring is damaged.",
+            hint="Restore it; without it no encrypted session can be read. Or remove it and start new sessions.",
+        ) from None

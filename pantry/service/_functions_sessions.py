@@ -20,7 +20,7 @@ async def create_session(desk: Desk, caller: Caller, given: Parameters) -> Value
     choice, found = await desk.choose(caller, parse_wish(given))
     model = found or await desk.gateway.model(choice.model)
     system = given.optional_text("system", LONGEST_PROMPT)
-    session = desk.create_session(caller, model, given.others(SAMPLING), system)
+    session = await desk.create_session(caller, model, given.others(SAMPLING), system)
     return session_object(session) | {"choice": choice.to_json()}
 
 
@@ -46,10 +46,11 @@ def list_sessions(desk: Desk, caller: Caller, given: Parameters) -> Value:
 
 
 @function("session")
-def get_session(desk: Desk, caller: Caller, given: Parameters) -> Value:
+async def get_session(desk: Desk, caller: Caller, given: Parameters) -> Value:
     """One session with its history."""
     desk.gateway.permit(caller, Action.GENERATE)
     session = desk.sessions.get(caller.app, given.text("session"))
+    await desk.unlock_sessions()
     return session_object(session) | {"messages": desk.sessions.messages(session)}
 
 

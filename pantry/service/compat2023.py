@@ -242,18 +242,20 @@ CALLS["get_or_download_llm"] = download_llm
 
 @call
 async def create_session(desk: Desk, caller: Caller, body: Body) -> Any:
-    return _create_session(desk, caller, body, forms.choose_flex(_speakers(desk, caller), None, None))
+    return await _create_session(desk, caller, body, forms.choose_flex(_speakers(desk, caller), None, None))
 
 
 @call
 async def create_session_id(desk: Desk, caller: Caller, body: Body) -> Any:
-    return _create_session(desk, caller, body, _known(desk, caller, _text(body, "llm_id")))
+    return await _create_session(desk, caller, body, _known(desk, caller, _text(body, "llm_id")))
 
 
 @call
 async def create_session_flex(desk: Desk, caller: Caller, body: Body) -> Any:
     usable = _speakers(desk, caller)
-    return _create_session(desk, caller, body, forms.choose_flex(usable, body.get("filter"), body.get("preference")))
+    return await _create_session(
+        desk, caller, body, forms.choose_flex(usable, body.get("filter"), body.get("preference"))
+    )
 
 
 @call
@@ -340,13 +342,13 @@ async def _bare_model(desk: Desk, caller: Caller, known: forms.Known) -> Body:
     return {"model": forms.status_object(known), "path": str(path)}
 
 
-def _create_session(desk: Desk, caller: Caller, body: Body, known: forms.Known) -> Body:
+async def _create_session(desk: Desk, caller: Caller, body: Body, known: forms.Known) -> Body:
     given = body.get("user_session_parameters")
     sampling = forms.sampling_from(given, "user_session_parameters")
     system = given.get("system_prompt") if isinstance(given, dict) else None
     if system is not None and not isinstance(system, str):
         raise UsageError("system_prompt is a text.")
-    session = desk.create_session(caller, known.model, sampling, system)
+    session = await desk.create_session(caller, known.model, sampling, system)
     return {
         "session_parameters": given or {},
         "llm_status": forms.status_object(known),

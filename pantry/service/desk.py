@@ -239,14 +239,19 @@ class Desk:
 
     # Sessions
 
-    def create_session(
+    async def create_session(
         self, caller: Caller, model: InstalledModel, parameters: Mapping[str, Any], system: str | None = None
     ) -> Session:
         """Start a conversation that the service keeps. Raises ForbiddenError, or UsageError for a bad parameter."""
         self.gateway.permit(caller, Action.GENERATE, model.name)
         given = checked_sampling(parameters)
         parse_request(CompletionRequest, {**given, "model": str(model.name), "prompt": "a"}).schema_wanted()
+        await self.unlock_sessions()
         return self.sessions.create(caller.app, model.name, given, system)
+
+    async def unlock_sessions(self) -> None:
+        """Have the key of encrypted sessions ready; a keyring that asks its user holds up this caller only."""
+        await asyncio.to_thread(self.sessions.unlock)
 
     async def say(
         self, caller: Caller, id: str, prompt: str, parameters: Mapping[str, Any], written: Written
@@ -257,9 +262,10 @@ class Desk:
         ConflictError while another turn is being answered.
         """
         session = self.sessions.get(caller.app, id)
+        await self.unlock_sessions()
+        model = await self.gateway.model(str(session.model))
         if session.id in self._talking:
             raise ConflictError("This session is answering already.", hint="Wait, or use interrupt_session.")
-        model = await self.gateway.model(str(session.model))
         history = [*self.sessions.messages(session), {"role": "user", "content": prompt}]
         given = {**session.parameters, **checked_sampling(parameters)}
         pieces: asyncio.Queue[str | PantryError | None] = asyncio.Queue(QUEUE)

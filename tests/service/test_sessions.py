@@ -1,5 +1,6 @@
 """Conversations that the service keeps."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -140,7 +141,7 @@ def ring(tmp_path: Path) -> dict[str, str]:
     """Settings that encrypt with a keyring that is the file ring.json; without the file's folder it is locked."""
     (tmp_path / "ring").mkdir()
     (tmp_path / "filekeyring.py").write_text(
-        "import json, pathlib\n"
+        "import json, pathlib, time\n"
         "from keyring.backend import KeyringBackend\n"
         "from keyring.errors import KeyringLocked\n"
         f"FILE = pathlib.Path({str(tmp_path / 'ring' / 'ring.json')!r})\n"
@@ -148,6 +149,7 @@ def ring(tmp_path: Path) -> dict[str, str]:
         "    priority = 1\n"
         "    def get_password(self, service, username):\n"
         "        if not FILE.parent.exists(): raise KeyringLocked('locked')\n"
+        "        while (FILE.parent / 'asking').exists(): time.sleep(0.05)\n"
         "        return json.loads(FILE.read_text()).get(service + username) if FILE.exists() else None\n"
         "    def set_password(self, service, username, password):\n"
         "        FILE.write_text(json.dumps({service + username: password}))\n"
@@ -176,6 +178,24 @@ def test_encrypted_history_is_unreadable_on_disk_and_readable_with_the_keyring(
     (tmp_path / "ring" / "ring.json").write_text('{"pantrysessions": "' + "00" * 32 + '"}')
     with starting(service), Line(service) as line:
         assert "another key" in line.ask("get_session", {"session": session})["message"]
+
+
+def test_keyring_that_asks_its_user_holds_up_nobody_else(
+    home_folder: Path, tmp_path: Path, ring: dict[str, str]
+) -> None:
+    service = Service(home_folder, ring)
+    service.add_echo()
+    asking = tmp_path / "ring" / "asking"
+    asking.touch()
+    with starting(service), Line(service) as waiting, Line(service) as other, ThreadPoolExecutor(1) as threads:
+        begun = threads.submit(begin, waiting, system="hidden-instructions")
+        try:
+            for _ in range(20):
+                assert other.value("handshake", {"check": 1})["check"] == 1
+            assert not begun.done()
+        finally:
+            asking.unlink()
+        assert begun.result(timeout=20)
 
 
 def test_no_session_begins_without_the_key(home_folder: Path, tmp_path: Path, ring: dict[str, str]) -> None:
