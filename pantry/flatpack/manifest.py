@@ -281,7 +281,7 @@ def _explain_one(fault: dict[str, Any], model: type[BaseModel]) -> str:
     if fault["type"] == "missing":
         return f"{name!r} is missing."
     message = _expected(fault)
-    end = "" if message.endswith("?") else "."
+    end = "" if message.endswith(("?", ".")) else "."
     return f"{name}: {message}{end}" if name else f"{message}{end}"
 
 

@@ -65,6 +65,15 @@ def test_settings_of_the_manifest_are_read(tmp_path: Path) -> None:
     assert recipe.data_licence == "CC0-1.0"
 
 
+@pytest.mark.parametrize("place", ["/etc", "../other", "."])
+def test_data_outside_the_recipe_are_refused(tmp_path: Path, place: str) -> None:
+    start_flatpack(tmp_path / "tales", "recipe")
+    manifest = tmp_path / "tales" / "flatpack.toml"
+    manifest.write_text(manifest.read_text().replace('data = ["data"]', f'data = ["{place}"]'))
+    with pytest.raises(BadFileError, match=r"data\.0: .*[^.]\.$"):
+        read_recipe(tmp_path / "tales")
+
+
 def test_a_folder_without_a_manifest_is_told_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="pantry init"):
         read_recipe(tmp_path)
