@@ -20,7 +20,8 @@ def show(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> N
     from pantry.cli._catalogue import open_catalogue
     from pantry.cli._output import note, print_json, print_table
     from pantry.core.paths import find_paths
-    from pantry.operations.policy import FILE, load_policy
+    from pantry.operations.policy import load_policy
+    from pantry.operations.policy_file import FILE
     from pantry.policy import Policy
 
     paths = find_paths()
@@ -49,6 +50,7 @@ def set_rules(rules: list[str] = typer.Argument(help="rule=value; an empty value
     from pantry.core.errors import UsageError
     from pantry.core.paths import find_paths
     from pantry.operations import policy as operations
+    from pantry.operations.policy_file import FILE
 
     changes = {}
     for rule in rules:
@@ -58,7 +60,7 @@ def set_rules(rules: list[str] = typer.Argument(help="rule=value; an empty value
         changes[name] = value
     paths = find_paths()
     operations.set_rules(paths, open_catalogue(paths), changes)
-    typer.echo(f"Written to {paths.config / operations.FILE}.")
+    typer.echo(f"Written to {paths.config / FILE}.")
 
 
 def explain(

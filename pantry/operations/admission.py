@@ -12,7 +12,8 @@ from pantry.core.paths import Paths
 from pantry.core.refs import Digest
 from pantry.flatpack.signature import State as SignatureOutcome
 from pantry.operations.identity import families_of
-from pantry.operations.policy import load_policy, policy_text
+from pantry.operations.policy import load_policy
+from pantry.operations.policy_file import policy_text
 from pantry.policy import Decision, SignatureState, Subject, decide
 
 _SIGNATURES: dict[SignatureOutcome, SignatureState] = {

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from pantry.catalogue.lookup import Catalogue, licences_of, unknown_licences
@@ -17,21 +14,20 @@ from pantry.catalogue.memory import download_size
 from pantry.catalogue.rights import Answer, Circumstances
 from pantry.catalogue.schema import Family, ModelEntry, Use
 from pantry.core.errors import UsageError, VerificationError
-from pantry.core.files import storage_errors, write_atomically
+from pantry.core.files import write_atomically
 from pantry.core.paths import Paths
 from pantry.formats.safety import scan
 from pantry.formats.verdict import FormatVerdict
 from pantry.operations.identity import REMOTE, Identity, chain_of_installed, families_of, identity_of
 from pantry.operations.models import STARTER, find_model
+from pantry.operations.policy_file import FILE, policy_text
 from pantry.operations.scores import scores_of
 from pantry.policy import Action, Decision, Known, Policy, SignatureState, Subject, decide, parse_policy
 from pantry.selection import KNOWN_CAPABILITIES
 from pantry.store.database import Database
 from pantry.store.models import InstalledModel, Store
 
-FILE = "policy.toml"
 log = logging.getLogger("pantry.policy")
-MAX_POLICY = 1_000_000  # bytes
 
 
 def load_policy(paths: Paths, catalogue: Catalogue) -> Policy:
@@ -105,13 +101,12 @@ def installed_answers(
     return {use: catalogue.judge_links(chain, use, circumstances) for use in uses}
 
 
-def admit_load(paths: Paths, model: InstalledModel, file: Path) -> None:
-    """Let a model be loaded from `file`, whose digest was checked, or not: asked before every load.
+def judge_load(paths: Paths, model: InstalledModel, verdict: FormatVerdict) -> None:
+    """Let a model be loaded, whose digest was checked and in whose file `verdict` was found, or not.
 
-    Without a policy file nothing but a danger in the file stops it, and the catalogue is not opened. Warnings go to the
-    log. Raises PolicyRefusedError with the reasons, UsageError or StorageError when the policy cannot be read.
+    Without a policy file nothing but a danger in the file stops it. Warnings go to the log. Raises PolicyRefusedError
+    with the reasons, UsageError or StorageError when the policy cannot be read.
     """
-    verdict = scan(file) if model.format == "gguf" else FormatVerdict(model.format)
     if not policy_text(paths):
         subject = Subject(str(model.name), installed=True, digest_matches=True, format=verdict)
         decide(Policy.model_validate({"mode": "off"}), subject, "load").require()
@@ -164,61 +159,6 @@ def subject_of(
         remote=model.remote,
         size=download_size(model),
     )
-
-
-def policy_state(paths: Paths) -> object:
-    """Something that is equal as long as the policy file is the same one, unchanged; None while there is none."""
-    try:
-        found = (paths.config / FILE).stat()
-    except OSError as error:
-        return None if isinstance(error, FileNotFoundError) else error.errno
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def policy_text(paths: Paths) -> str:
-    """The content of the policy file, empty when there is none.
-
-    Only a file that is not there at all means no policy: one that cannot be read must not open what it would close.
-    Raises UsageError or StorageError that says what is there instead.
-    """
-    file = paths.config / FILE
-    with storage_errors(f"Reading the policy {file}"):
-        for place in (paths.config, file):
-            if not os.path.lexists(place) and _can_look(place):
-                return ""
-            if not place.exists():
-                raise UsageError(
-                    f"The policy {file} cannot be read: {place} is a link to nothing.",
-                    hint="Correct the link, or remove it to be without a policy.",
-                )
-        if not file.is_file():
-            raise UsageError(f"The policy {file} is no file.", hint="Move away what is there.")
-        content = file.read_bytes() if file.stat().st_size <= MAX_POLICY else None
-    if content is None:
-        raise UsageError(f"The policy {file} is larger than {MAX_POLICY} bytes.")
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file} is not valid TOML: {error}.") from None
-
-
-def policy_mark(paths: Paths) -> tuple[int, ...]:
-    """What changes whenever the policy file is written, replaced or removed; the file is not read."""
-    file, mark = paths.config / FILE, []
-    for look in (os.lstat, os.stat):  # of a link, and of what it leads to
-        with contextlib.suppress(OSError):
-            found = look(file)
-            mark += [found.st_ino, found.st_size, found.st_mtime_ns]
-    return tuple(mark)
-
-
-def _can_look(place: Path) -> bool:
-    """True; raises OSError when what is at `place` cannot be told."""
-    try:
-        place.lstat()
-    except FileNotFoundError:
-        return True
-    return True
 
 
 def _read(paths: Paths) -> dict[str, Any]:

@@ -119,7 +119,7 @@ class Desk:
         """The rules of choice over the policy as it is and the catalogue as read lately; loaded at the first choice."""
         from pantry.catalogue.lookup import Catalogue
         from pantry.operations.choose import open_selector
-        from pantry.operations.policy import policy_mark
+        from pantry.operations.policy_file import policy_mark
 
         moment, mark = time.monotonic(), policy_mark(self.gateway.paths)
         kept = self._selector

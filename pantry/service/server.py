@@ -97,16 +97,16 @@ async def _serve(
 
 def _admit(paths: Paths, model: InstalledModel, file: Path) -> None:
     """Ask the policy, which is only read when something is loaded."""
-    from pantry.operations.policy import admit_load
+    from pantry.operations.load_check import admit_load
 
     admit_load(paths, model, file)
 
 
 def _rules(paths: Paths) -> object:
     """What tells whether the policy was changed, in microseconds."""
-    from pantry.operations.policy import policy_state
+    from pantry.operations.policy_file import policy_mark
 
-    return policy_state(paths)
+    return policy_mark(paths)
 
 
 @contextlib.asynccontextmanager

@@ -9,8 +9,9 @@ from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.operations.catalogue import describe_any
 from pantry.operations.choose import choose
+from pantry.operations.load_check import admit_load
 from pantry.operations.models import add_model
-from pantry.operations.policy import admit_load, explain, set_rules
+from pantry.operations.policy import explain, set_rules
 from pantry.operations.scores import add_scores, list_scores, remove_scores
 from pantry.store.models import InstalledModel, Store
 
