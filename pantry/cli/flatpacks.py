@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +32,12 @@ def init(
 
     for file in start_flatpack(folder, template):
         typer.echo(file)
+    written = shlex.quote(str(folder))
     if template == "recipe":
-        note(f"Put your text into {folder / 'data'}, then: pantry train {folder}")
-        note(f"To share the recipe, fill in what stands in [brackets], then: pantry pack {folder}")
+        note(f"Put your text into {folder / 'data'}, then: pantry train {written}")
+        note(f"To share the recipe, fill in what stands in [brackets], then: pantry pack {written}")
     else:
-        note(f"Fill in what stands in [brackets], then: pantry pack {folder}")
+        note(f"Fill in what stands in [brackets], then: pantry pack {written}")
 
 
 def pack(

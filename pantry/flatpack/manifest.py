@@ -74,7 +74,8 @@ def _inner_path(text: str) -> str:
 DigestText = Annotated[
     Digest, PlainValidator(_digest), PlainSerializer(str), WithJsonSchema({"type": "string", "pattern": "^sha256:"})
 ]
-Name = Annotated[str, StringConstraints(pattern=rf"^(?:{_NAME}/)?{_NAME}$")]
+_NAME_FORM = rf"^(?:{_NAME}/)?{_NAME}$"
+Name = Annotated[str, StringConstraints(pattern=_NAME_FORM)]
 """`name` or `publisher/name`, lower case."""
 Version = Annotated[str, StringConstraints(max_length=64), AfterValidator(_version)]
 Licence = Annotated[str, AfterValidator(check_licence)]
@@ -295,6 +296,8 @@ def _expected(fault: dict[str, Any]) -> str:
             known = str(fault["ctx"]["expected"])
             near = nearest(str(fault["input"]), re.findall(r"'([^']+)'", known))
             return f"{given} is not known; expected {known}" + (f"; did you mean {near!r}?" if near else "")
+        case "string_pattern_mismatch" if fault["ctx"]["pattern"] == _NAME_FORM:
+            return f"{given} is no name; write it like fox or ada/fox: lower case letters, digits, '.', '_' and '-'"
         case "string_pattern_mismatch":
             return f"{given} is not of the form {fault['ctx']['pattern']}"
         case "string_too_short" | "too_short":

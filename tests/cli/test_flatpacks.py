@@ -50,6 +50,10 @@ def failed(done: Done, code: int, words: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_the_next_step_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
+    assert "pantry pack 'my tales'" in pantry("init", "my tales", cwd=tmp_path).stderr
+
+
 def test_the_whole_way_of_a_flatpack(tmp_path: Path) -> None:
     ok(pantry("init", "tales", "--template", "recipe", cwd=tmp_path))
     failed(pantry("pack", "tales", "-o", "t.fpk", cwd=tmp_path), 8, "summary is still [one sentence")
