@@ -3,9 +3,9 @@
 TEXT is tiny Shakespeare. The plain loop is nanoGPT's setting for a small computer: a GPT-2 of 4 layers, 4 heads, width
 128, context 64, characters as tokens; batches of 12, AdamW (rate 0.001 falling to 0.0001 by a cosine, 100 steps of
 warm-up, decay 0.1), 2,000 iterations; its authors report a validation loss of 1.88. Ours is the recipe in
-`examples/shakespeare-char` with half of the tokens. Both run one after the other in this process; the loss is that of
-the same held-out tenth of the text in nats per character, and evaluation is not timed. With `--iterations` both are
-shortened. Against the Hugging Face `Trainer`, ours uses AdamW as it does.
+`examples/shakespeare-char` with a quarter of the tokens. Both run one after the other in this process; the loss is
+that of the same held-out tenth of the text in nats per character, and evaluation is not timed. With `--iterations` both
+are shortened. Against the Hugging Face `Trainer`, ours uses AdamW as it does.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def hugging_face_speed(trainer: Trainer, steps: int, room: Path) -> float | None
 def compare_losses(text: Path, iterations: int, room: Path) -> Trainer:
     every = max(1, iterations // 40)
     plain, size = plain_loop(text.read_text(), iterations, every)
-    recipe = recipe_with(text, room, iterations * BATCH * CONTEXT // 2)
+    recipe = recipe_with(text, room, iterations * BATCH * CONTEXT // 4)
     data = prepare(recipe, room / "work")
     trainer = Trainer(recipe.settings, data)
     ours = our_loop(trainer, every)
