@@ -24,6 +24,11 @@ from pantry.core.errors import UsageError
 from pantry.workshop.training.model import Llama
 from pantry.workshop.training.recipe import TrainingRecipe
 
+# Every group joined here stays until the process ends. Were DDP's reducer its last holder (as after a stop, whose
+# traceback holds the network), gloo's threads would be ended by a thread that has the interpreter's lock, for which
+# one of them may be waiting to free a tensor: the process would never end.
+_GROUPS: list[object] = []
+
 
 @dataclass(frozen=True)
 class Group:
@@ -69,6 +74,7 @@ def joined(device: str) -> Iterator[Group]:
     if device == "cuda":
         torch.cuda.set_device(local)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+    _GROUPS.append(dist.group.WORLD)
     try:
         yield Group(dist.get_rank(), world, local)
     finally:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +72,31 @@ def test_two_processes_train_as_one_does_and_go_on_from_each_other(tmp_path: Pat
     run(recipe_of(folder), resume=True)
     assert losses(folder) == pytest.approx(alone, rel=2e-5)
     assert not list(tmp_path.glob(".tmp-*"))
+
+
+@pytest.mark.slow
+def test_processes_that_are_stopped_end_and_do_not_wait_for_each_others_locks() -> None:
+    """Many stops in one pair of processes: the deadlock this once met came in one of a dozen."""
+    ports = free_ports(40)
+    command = [sys.executable, "-m", "tests.workshop.training.rejoin_worker"]
+    pair = [subprocess.Popen([*command, str(rank), *ports], stdout=subprocess.PIPE, text=True) for rank in (0, 1)]
+    try:
+        assert [process.communicate(timeout=120)[0] for process in pair] == ["ended\n"] * 2
+    finally:
+        for process in pair:
+            process.kill()
+
+
+def free_ports(count: int) -> list[str]:
+    """Below those that the system hands out itself, which gloo takes while it runs."""
+    with contextlib.ExitStack() as sockets:
+        ports: list[str] = []
+        while len(ports) < count:
+            port = random.randrange(20000, 30000)
+            with contextlib.suppress(OSError):
+                sockets.enter_context(socket.create_server(("127.0.0.1", port)))
+                ports.append(str(port))
+        return ports
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:
