@@ -15,13 +15,14 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 
+from pantry.workshop.training.model import Llama
+
 from . import tokenizer as tok
 from .card import card
 from .corpus.turn import Turn, bare
 from .engine import Engine, Reply
 from .export import DEFAULT_TEMPERATURE, load, stored_weights
 from .generate import held_out_memories, held_out_turns, questions_in
-from .model import Llama
 from .ngram import NGram, padded
 from .scoring import is_right
 
@@ -160,7 +161,7 @@ def measure(folder: Path, gguf: Path, seed: int, per_family: int, note: str) -> 
         shown = samples(engine)
     baselines = {n: losses(ngram_losses(corpus, encoded, n, model.shape.vocab), encoded, size) for n in ORDERS}
     return {
-        "text": text_facts(folder, corpus), "state": state, "parameters": model.parameter_count(), "shape": model.shape,
+        "text": text_facts(folder, corpus), "state": state, "parameters": model.shape.parameters, "shape": model.shape,
         "gguf_bytes": gguf.stat().st_size, "gguf_sha256": digest(gguf), "questions": len(turns), "families": families,
         "seen": seen, "warm": warm, "ended": ended, "recall": recall, "samples": shown, "baselines": baselines,
         "loss": losses(model_losses(model, encoded), encoded, size),

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-SPECIALS = (END_OF_TEXT, TURN_START, TURN_END)
+from pantry.workshop.training.tokenizer import END_OF_TEXT, SPECIALS, TURN_END, TURN_START
+
 PROMPT_WEIGHT = 0.1
 """Weight of the loss on what the user says. Answers are what the model is for; prompts are mostly random choice,
 but a little of their loss keeps the model a language model of whole conversations."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -20,39 +19,13 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from pantry.workshop.training.model import Llama
+from pantry.workshop.training.optimisers import build_muon
+from pantry.workshop.training.shape import Shape
+
 from . import tokenizer as tok
-from .model import Llama, Shape
 
-
-class Muon(torch.optim.Optimizer):
-    """Momentum with orthogonalised updates for matrices (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon)."""
-
-    def __init__(
-        self, parameters: list[torch.nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.05
-    ) -> None:
-        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                buffer = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
-                buffer.lerp_(parameter.grad, 1 - group["momentum"])
-                update = orthogonalise(parameter.grad.lerp(buffer, group["momentum"]))
-                scale = 0.2 * math.sqrt(max(parameter.shape))
-                parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
-
-
-def orthogonalise(matrix: Tensor) -> Tensor:
-    """Five quintic Newton-Schulz steps towards the nearest orthogonal matrix."""
-    x = matrix.bfloat16()
-    wide = x.shape[0] <= x.shape[1]
-    x = x if wide else x.T
-    x = x / (x.norm() + 1e-7)
-    for _ in range(5):
-        gram = x @ x.T
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return (x if wide else x.T).to(matrix.dtype)
+WEIGHT_DECAY = 0.05
 
 
 def rate(done: float) -> float:
@@ -119,7 +92,10 @@ def save(model: Llama, folder: Path, progress: Progress) -> None:
 def optimisers(model: Llama, peak: float) -> list[torch.optim.Optimizer]:
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embedding" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embedding" in n]
-    built = [Muon(matrices, peak), torch.optim.AdamW(others, lr=peak, betas=(0.9, 0.98), weight_decay=0.0)]
+    built = [
+        build_muon(matrices, peak, WEIGHT_DECAY),
+        torch.optim.AdamW(others, lr=peak, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
     for optimiser in built:
         for group in optimiser.param_groups:
             group["peak"] = group["lr"]
@@ -179,7 +155,7 @@ def run(options: argparse.Namespace) -> None:
     built = optimisers(model, options.lr)
     seed = options.seed + before.steps
     generator = torch.Generator().manual_seed(seed)
-    print(f"{model.parameter_count() / 1e6:.2f} M parameters, {len(corpus.tokens) / 1e6:.2f} M tokens", flush=True)
+    print(f"{model.shape.parameters / 1e6:.2f} M parameters, {len(corpus.tokens) / 1e6:.2f} M tokens", flush=True)
     began = saved = printed = time.monotonic()
     progress, texts = before, texts_after(before, options.folder / "train.jsonl")
     for batch in batches(corpus, options.documents, seed):

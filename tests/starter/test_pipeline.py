@@ -12,15 +12,16 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("tokenizers")
 
-import gguf
 import torch
 from tokenizers import Tokenizer
 
 from examples.starter import tokenizer as tok
 from examples.starter.engine import Engine
-from examples.starter.export import export, load, pairwise, split_half, stored_weights
+from examples.starter.export import export, load, split_half, stored_weights
 from examples.starter.generate import training_documents
-from examples.starter.model import Llama, Shape, attend
+from pantry.workshop.training.export_gguf import pairwise
+from pantry.workshop.training.model import Llama
+from pantry.workshop.training.shape import Shape
 
 ROOT = Path(__file__).parents[2]
 TEXTS = (
@@ -61,12 +62,6 @@ def test_padding_is_never_the_models_own_word(tokenizer: Tokenizer) -> None:
     assert own[0, short - 1]
 
 
-def test_attention_written_out_equals_the_fused_kernel() -> None:
-    q, k, v = torch.randn(3, 2, 4, 17, 16).unbind()
-    fused = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-    torch.testing.assert_close(attend(q, k, v), fused)
-
-
 def test_rotary_order_there_and_back() -> None:
     weight = np.arange(48.0).reshape(16, 3)
     assert (split_half(pairwise(weight, 2), 2) == weight).all()
@@ -76,7 +71,7 @@ def test_rotary_order_there_and_back() -> None:
 def test_export_keeps_every_weight(tmp_path: Path, tokenizer: Tokenizer) -> None:
     torch.manual_seed(0)
     model, copy = Llama(TINY), Llama(TINY)
-    export(model, tokenizer, tmp_path / "m.gguf", gguf.GGMLQuantizationType.F32)
+    export(model, tokenizer, tmp_path / "m.gguf", "f32")
     stored_weights(copy, tmp_path / "m.gguf")
     for name, value in model.state_dict().items():
         torch.testing.assert_close(copy.state_dict()[name], value)

@@ -39,6 +39,8 @@ class About:
     description: str
     licence: str | None = None
     chat: bool = False
+    temperature: float | None = None
+    """What an engine takes where a program names none; None leaves it to the engine."""
 
 
 def pairwise(weight: Array, heads: int) -> Array:
@@ -104,6 +106,8 @@ def _write_header(writer: gguf.GGUFWriter, shape: Shape, about: About) -> None:
     writer.add_description(about.description)
     if about.licence:
         writer.add_license(about.licence)
+    if about.temperature is not None:
+        writer.add_float32("general.sampling.temp", about.temperature)
     writer.add_context_length(shape.context)
     writer.add_embedding_length(shape.width)
     writer.add_block_count(shape.layers)

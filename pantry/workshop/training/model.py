@@ -106,14 +106,19 @@ class Llama(nn.Module):
                 last = name.endswith(("o.weight", "down.weight"))
                 nn.init.normal_(parameter, std=INITIAL_SPREAD / (2 * shape.layers) ** 0.5 if last else INITIAL_SPREAD)
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def hidden_states(self, ids: Tensor) -> Tensor:
+        """The last normalised states, (batch, length, width), from which the output layer makes logits."""
         x = self.embedding(ids)
         length = ids.shape[1]
         cos, sin = self.cos[:length], self.sin[:length]
         for block in self.blocks:
             x = block(x, cos, sin)
+        states: Tensor = self.norm(x)
+        return states
+
+    def forward(self, ids: Tensor) -> Tensor:
         weight = self.embedding.weight if self.output is None else self.output.weight
-        return F.linear(self.norm(x), weight)
+        return F.linear(self.hidden_states(ids), weight)
 
 
 def build_model(shape: Shape, seed: int) -> Llama:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pantry.workshop.training.model import Llama
 from pantry.workshop.training.recipe import TrainingRecipe
@@ -26,9 +26,13 @@ def build_optimisers(model: Llama, recipe: TrainingRecipe) -> list[torch.optim.O
     if recipe.optimiser == "adamw":
         decayed = {"params": matrices, "weight_decay": decay}
         return [torch.optim.AdamW([decayed, plain], lr=peak, betas=BETAS, fused=True)]
+    return [build_muon(matrices, peak, decay), torch.optim.AdamW([plain], lr=peak, betas=BETAS, fused=True)]
+
+
+def build_muon(matrices: list[nn.Parameter], peak: float, decay: float) -> torch.optim.Optimizer:
+    """Muon for matrices that are all on one device."""
     kind = ProcessorMuon if matrices[0].device.type == "cpu" else torch.optim.Muon
-    muon = kind(matrices, lr=peak, weight_decay=decay, momentum=MOMENTUM, adjust_lr_fn="match_rms_adamw")
-    return [muon, torch.optim.AdamW([plain], lr=peak, betas=BETAS, fused=True)]
+    return kind(matrices, lr=peak, weight_decay=decay, momentum=MOMENTUM, adjust_lr_fn="match_rms_adamw")
 
 
 class ProcessorMuon(torch.optim.Muon):
