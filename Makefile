@@ -18,7 +18,7 @@ run: $(VENV)/.base
 	@$(BIN)/python -m pantry.cli._next_steps $(BIN)/pantry
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow"

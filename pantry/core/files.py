@@ -33,6 +33,8 @@ def storage_errors(doing: str) -> Iterator[None]:
             errno.EACCES: ("access is denied", "Check the owner and mode of that path."),
             errno.EPERM: ("access is denied", "Check the owner and mode of that path."),
             errno.ENOENT: ("it does not exist", None),
+            errno.ENOTDIR: ("a file is in the way", "Move it, or set PANTRY_HOME to another folder."),
+            errno.EEXIST: ("a file is in the way", "Move it, or set PANTRY_HOME to another folder."),
             errno.EISDIR: ("it is a folder, not a file", None),
         }
         reason, hint = reasons.get(error.errno or 0, (error.strerror or str(error), None))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pantry.core.errors import StorageError
+from pantry.core.files import storage_errors
 
 BUSY_TIMEOUT = 10.0  # seconds that a writer waits for another process's write
 
@@ -30,14 +31,9 @@ class Database:
     def __init__(self, path: Path) -> None:
         """Open or create the database. Raises StorageError when it cannot be used, or was made by a newer Pantry."""
         self.path = path
+        with storage_errors(f"Making the folder {path.parent}"):
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._errors():
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            except OSError as error:
-                raise StorageError(
-                    f"The folder {path.parent} cannot be made: {error.strerror}.",
-                    hint="Set PANTRY_HOME to a folder you can write.",
-                ) from None
             self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
             self._connection.row_factory = sqlite3.Row
             path.chmod(0o600)
