@@ -27,7 +27,7 @@ MAX_FRAME = 64 << 20
 """Content of one frame, in bytes."""
 _FREE_PARTS = 2000
 _BYTES_PER_PART = 10
-"""Lists, tables and texts that JSON may have: so many, and one more for each so many bytes."""
+"""Values that JSON may have: so many, and one more for each so many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def load_statement(payload: bytes) -> Statement:
 
 def read_json(content: bytes, what: str) -> Any:
     """Parse JSON from a stranger. Raises BadFileError, also for JSON made to need far more memory than its length."""
-    parts = content.count(b"[") + content.count(b"{") + content.count(b'"') // 2
+    parts = content.count(b"[") + content.count(b"{") + max(content.count(b'"') // 2, content.count(b","))
     if parts > _FREE_PARTS + len(content) // _BYTES_PER_PART:
         raise BadFileError(f"{what} has {parts} values in {len(content)} bytes, more than any real one.")
     try:
