@@ -13,6 +13,8 @@ from pantry.repository.entry import Custom, Entry, Snapshot, order_of
 from pantry.store.database import Database, now
 
 _COLUMNS = "repository, path, length, digest, facts"
+MOST_WEIGHED = 10_000
+"""Matches of a search that are put in the order of how well they fit."""
 
 
 @dataclass(frozen=True)
@@ -103,16 +105,24 @@ class Index:
         return [row["name"] for row in self._db.rows("SELECT DISTINCT name FROM repository_entries ORDER BY name")]
 
     def search(self, query: Query, limit: int = 100) -> list[Entry]:
-        """What matches, best first: by how well the words fit, then by name and newest version."""
+        """What matches, best first: by how well the words fit, then by name and newest version.
+
+        Words that more than MOST_WEIGHED entries have say little, and to weigh them all takes long: these come by name.
+        """
         where, values = _conditions(query)
         source, order = "repository_entries", "name, id DESC"
         if query.words:
             text = " ".join('"' + word.replace('"', "") + '"*' for word in query.words)
             source = "repository_words JOIN repository_entries ON repository_entries.id = repository_words.rowid"
             where, values = ["repository_words MATCH ?", *where], [text, *values]
-            order = "rank, name, repository_entries.id DESC"
+            order = f"{'rank, ' if self._are_rare(text) else ''}name, repository_entries.id DESC"
         sql = f"SELECT {_COLUMNS} FROM {source} WHERE {' AND '.join(where) or '1'} ORDER BY {order} LIMIT ?"  # noqa: S608
         return [_entry(row) for row in self._db.rows(sql, (*values, limit))]
+
+    def _are_rare(self, text: str) -> bool:
+        some = "SELECT 1 FROM repository_words WHERE repository_words MATCH ? LIMIT ?"
+        (found,) = self._db.rows(f"SELECT count(*) FROM ({some})", (text, MOST_WEIGHED + 1))[0]  # noqa: S608
+        return bool(found <= MOST_WEIGHED)
 
     def licences(self) -> list[str]:
         """Every licence text of a model on offer."""
