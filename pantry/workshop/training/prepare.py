@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
@@ -122,7 +122,7 @@ def _build(documents: Iterator[Document], recipe: TrainingRecipe, room: Path) ->
     for document in _part(kept, recipe.validation, whole, held_out=True):
         held_out_bytes += tok.own_bytes(document)
     kept.unlink()
-    return {"validation_bytes": held_out_bytes, "chat": chat, "cleaned": asdict(cleaned)}
+    return {"validation_bytes": held_out_bytes, "chat": chat, "cleaned": vars(cleaned)}
 
 
 def _part(kept: Path, share: float, whole: bool, *, held_out: bool) -> Iterator[Document]:

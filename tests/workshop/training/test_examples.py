@@ -15,12 +15,13 @@ from pantry.workshop.training.recipe import read_recipe
 from pantry.workshop.training.sources import find_files, read_documents
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-NAMES = ("tales", "assistant", "shakespeare-char")
+NAMES = {name: name for name in ("tales", "assistant", "shakespeare-char")} | {"starter": "own-starter"}
+"""Folder to model. The starter's recipe makes another model than the one that ships under that name."""
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_template_is_whole(name: str) -> None:
-    folder = EXAMPLES / name
+@pytest.mark.parametrize(("folder_name", "name"), NAMES.items())
+def test_a_template_is_whole(folder_name: str, name: str) -> None:
+    folder = EXAMPLES / folder_name
     assert read_recipe(folder).name == read_manifest(folder).name == name
     assert check_card((folder / "DATASET.md").read_bytes()) == []
 

@@ -165,7 +165,19 @@ def test_data_are_prepared_again_only_when_they_or_their_settings_change(tmp_pat
     )
 
 
-@pytest.mark.parametrize(("text", "words"), [("", "The files are empty."), ("a\n", "left out 1 documents")])
+def test_what_was_left_out_and_blanked_is_known_the_second_time_too(tmp_path: Path) -> None:
+    texts = ["a first text of mine", "mail me@home.org", "a first text of mine", "z"] + [f"line {n}" for n in range(20)]
+    folder = folder_with(tmp_path, "\n<|endoftext|>\n".join(texts), min_characters=2, scrub="emails")
+    first, second = (prepare(folder, tmp_path / "room").cleaned for _ in range(2))
+    assert second == first
+    assert first.sentences() == [
+        "left out 1 document: shorter than 2 characters",
+        "left out 1 document: the same as an earlier one",
+        "blanked out 1 email",
+    ]
+
+
+@pytest.mark.parametrize(("text", "words"), [("", "The files are empty."), ("a\n", "left out 1 document")])
 def test_data_without_text_are_refused_with_the_reason(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.txt").write_text(text)
