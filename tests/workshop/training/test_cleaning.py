@@ -67,8 +67,8 @@ def test_other_languages_go_and_are_counted_each() -> None:
     left, found = kept(texts, languages="en, DE")
     assert left == [ENGLISH, GERMAN, "Ok"]
     assert found.sentences() == [
-        "left out 1 documents: in another language (it)",
-        "left out 1 documents: in another language (ja)",
+        "left out 1 document: in another language (it)",
+        "left out 1 document: in another language (ja)",
     ]
     assert kept(texts)[0] == texts
 
@@ -109,4 +109,4 @@ def test_scrubbing_blanks_out_its_kind_only(kind: str, before: str, after: str) 
 def test_scrubbing_comes_before_comparing() -> None:
     left, found = kept(["Write a@b.org", "Write c@d.org"], scrub="emails")
     assert left == ["Write [e-mail]"]
-    assert found.sentences() == ["left out 1 documents: the same as an earlier one", "blanked out 2 emails"]
+    assert found.sentences() == ["left out 1 document: the same as an earlier one", "blanked out 2 emails"]
