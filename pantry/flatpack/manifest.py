@@ -245,6 +245,8 @@ def read_manifest(path: Path) -> Manifest:
     Raises NotFoundError when there is none, and BadFileError as `parse_manifest`.
     """
     file = path / MANIFEST_NAME if path.is_dir() else path
+    if not path.exists():
+        raise NotFoundError(f"There is no {path}.")
     if not file.is_file():
         raise NotFoundError(f"There is no {MANIFEST_NAME} in {file.parent}.", hint="`pantry init` makes one.")
     with storage_errors(f"Reading {file}"):

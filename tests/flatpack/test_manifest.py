@@ -202,6 +202,8 @@ def test_who_tells_of_the_data_cannot_say_that_they_are_unknown(told: dict[str, 
 def test_no_manifest_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="pantry init"):
         read_manifest(tmp_path)
+    with pytest.raises(NotFoundError, match=r"There is no .*/folder\."):
+        read_manifest(tmp_path / "folder")
 
 
 def test_very_many_faults_are_counted_not_told() -> None:
