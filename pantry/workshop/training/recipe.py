@@ -217,7 +217,9 @@ def read_recipe(folder: Path, overrides: dict[str, Any] | None = None) -> Recipe
     try:
         recipe = RecipeTable.model_validate(table["recipe"])
     except ValidationError as error:
-        raise BadFileError(explain(error, f"{file}, [recipe]", RecipeTable)) from None
+        misplaced = any(fault["loc"][-1] in TrainingRecipe.model_fields for fault in error.errors())
+        hint = "Settings of the training stand under [recipe.settings]." if misplaced else None
+        raise BadFileError(explain(error, f"{file}, [recipe]", RecipeTable), hint=hint) from None
     where = f"{file}, [recipe.settings]"
     return RecipeFolder(
         folder=folder,

@@ -74,6 +74,15 @@ def test_data_outside_the_recipe_are_refused(tmp_path: Path, place: str) -> None
         read_recipe(tmp_path / "tales")
 
 
+def test_a_setting_outside_its_table_is_told_where_it_belongs(tmp_path: Path) -> None:
+    start_flatpack(tmp_path, "recipe")
+    with (tmp_path / "flatpack.toml").open("a") as file:
+        file.write("width = 64\n")
+    with pytest.raises(BadFileError, match="no key 'width'") as caught:
+        read_recipe(tmp_path)
+    assert caught.value.hint == "Settings of the training stand under [recipe.settings]."
+
+
 def test_a_folder_without_a_manifest_is_told_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="pantry init"):
         read_recipe(tmp_path)
