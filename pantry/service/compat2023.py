@@ -105,9 +105,7 @@ async def prompt_session_stream(request: web.Request) -> web.StreamResponse:
     desk, body = request.app[DESK], await _body(request)
     caller = _caller(desk, body)
     desk.gateway.permit(caller, Action.GENERATE)
-    session = desk.sessions.get(caller.app, _id(body, "session_id"))
-    if _id(body, "llm_uuid") != forms.llm_uuid(session.model):
-        raise ModelNotFoundError("This session belongs to another model.")
+    session = _session(desk, caller, body)
     prompt, parameters = _text(body, "prompt"), body.get("parameters") or {}
     make = _events(session, caller, prompt, parameters)
     pieces = desk.say(caller, session.id, prompt, forms.sampling_from(parameters, "parameters"), written := Written())
@@ -261,7 +259,7 @@ async def create_session_flex(desk: Desk, caller: Caller, body: Body) -> Any:
 @call
 async def interrupt_session(desk: Desk, caller: Caller, body: Body) -> Any:
     desk.gateway.permit(caller, Action.GENERATE)
-    session = desk.sessions.get(caller.app, _id(body, "session_id"))
+    session = _session(desk, caller, body)
     desk.interrupt(caller, session.id)
     return forms.running_object(_known(desk, caller, str(session.model)))
 
@@ -340,6 +338,14 @@ async def _load(desk: Desk, caller: Caller, known: forms.Known) -> Body:
 async def _bare_model(desk: Desk, caller: Caller, known: forms.Known) -> Body:
     _, path = await desk.bare_model(caller, str(known.model.name))
     return {"model": forms.status_object(known), "path": str(path)}
+
+
+def _session(desk: Desk, caller: Caller, body: Body) -> Session:
+    """The caller's session that the body names, with the model that the body names."""
+    session = desk.sessions.get(caller.app, _id(body, "session_id"))
+    if _id(body, "llm_uuid") != forms.llm_uuid(session.model):
+        raise ModelNotFoundError("This session belongs to another model.")
+    return session
 
 
 async def _create_session(desk: Desk, caller: Caller, body: Body, known: forms.Known) -> Body:

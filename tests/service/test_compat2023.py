@@ -245,6 +245,7 @@ def test_interrupt_ends_the_stream_and_keeps_the_session(client: OldClient) -> N
     connection.request("POST", "/prompt_session_stream", json.dumps(body), {"Content-Type": "application/json"})
     response = connection.getresponse()
     assert b"PromptProgress" in response.readline()
+    assert client.refused("interrupt_session", llm_uuid=NOTHING, session_id=session)[0] == 404
     assert client.call("interrupt_session", llm_uuid=uuid, session_id=session)["uuid"] == uuid
     last = events(response.read())[-1]["event"]
     connection.close()
