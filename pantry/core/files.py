@@ -26,6 +26,7 @@ def storage_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        in_the_way = ("a file is in the way", "Move it, or set PANTRY_HOME to another folder.")
         reasons = {
             errno.ENOSPC: ("the disk is full", "Free some space and try again; nothing was kept half-written."),
             errno.EDQUOT: ("the disk quota is used up", "Free some space and try again."),
@@ -33,8 +34,8 @@ def storage_errors(doing: str) -> Iterator[None]:
             errno.EACCES: ("access is denied", "Check the owner and mode of that path."),
             errno.EPERM: ("access is denied", "Check the owner and mode of that path."),
             errno.ENOENT: ("it does not exist", None),
-            errno.ENOTDIR: ("a file is in the way", "Move it, or set PANTRY_HOME to another folder."),
-            errno.EEXIST: ("a file is in the way", "Move it, or set PANTRY_HOME to another folder."),
+            errno.ENOTDIR: in_the_way,
+            errno.EEXIST: in_the_way,
             errno.EISDIR: ("it is a folder, not a file", None),
         }
         reason, hint = reasons.get(error.errno or 0, (error.strerror or str(error), None))

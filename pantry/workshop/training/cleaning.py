@@ -36,14 +36,13 @@ class Cleaned:
 
     def sentences(self) -> list[str]:
         """What was done, one line each; empty when nothing was."""
-        lines = [
-            f"left out {count:,} document{'' if count == 1 else 's'}: {why}"
-            for why, count in sorted(self.removed.items())
-        ]
-        kinds = [
-            (count, kind.removesuffix("s") if count == 1 else kind) for kind, count in self.scrubbed.items() if count
-        ]
-        return lines + [f"blanked out {count:,} {kind}" for count, kind in sorted(kinds, key=lambda pair: pair[1])]
+        lines = [f"left out {counted(count, 'documents')}: {why}" for why, count in sorted(self.removed.items())]
+        return lines + [f"blanked out {counted(count, kind)}" for kind, count in sorted(self.scrubbed.items()) if count]
+
+
+def counted(count: int, things: str) -> str:
+    """A number of things in words: "1 document", "2,500 documents"."""
+    return f"{count:,} {things.removesuffix('s') if count == 1 else things}"
 
 
 def clean(documents: Iterable[Document], recipe: TrainingRecipe, found: Cleaned) -> Iterator[Document]:

@@ -18,6 +18,7 @@ from pantry.flatpack.manifest import CARD_NAME
 from pantry.workshop.training.board import FOLDER as BOARD
 from pantry.workshop.training.board import Board
 from pantry.workshop.training.checkpoint import load_checkpoint
+from pantry.workshop.training.cleaning import counted
 from pantry.workshop.training.hub_card import with_licence
 from pantry.workshop.training.loop import HeldOut, Progress, Trainer
 from pantry.workshop.training.metrics import Metrics
@@ -184,7 +185,7 @@ def _budget(recipe: RecipeFolder, saved: dict[str, Any] | None) -> Budget | None
 
 
 def _data_text(data: Prepared) -> str:
-    documents = "1 document" if data.cleaned.kept == 1 else f"{data.cleaned.kept:,} documents"
+    documents = counted(data.cleaned.kept, "documents")
     counts = f"{documents}, {len(data.train):,} tokens to train on, {len(data.validation):,} held out"
     return "; ".join([counts, *data.cleaned.sentences()])
 
