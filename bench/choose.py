@@ -20,17 +20,17 @@ from pantry.catalogue.files import BUILTIN, Loaded, catalogue_files, read_file
 from pantry.catalogue.index import build_index, open_index
 from pantry.catalogue.lookup import Catalogue
 from pantry.catalogue.schema import ModelEntry
+from pantry.catalogue.search import search
 from pantry.core.errors import ModelNotFoundError
 from pantry.core.paths import find_paths
 from pantry.core.refs import Digest, ModelName
-from pantry.operations import fit, machine
+from pantry.engines import machine
+from pantry.evaluation.evidence import Evidence
+from pantry.evaluation.speeds import Speed
 from pantry.operations.choose import Selector
-from pantry.operations.evidence import Evidence
 from pantry.operations.models import add_model
-from pantry.operations.search import search
-from pantry.operations.speeds import Speed
-from pantry.policy import Policy
-from pantry.selection import Measurement, Request, parse_needs
+from pantry.policy.decision import Policy
+from pantry.selection import Measurement, Request, fit, parse_needs
 from pantry.store.models import InstalledModel, Store
 from tests.random_model import write_random_model
 

@@ -15,10 +15,10 @@ import psutil
 import uvloop
 
 from bench._report import machine, median, print_table, verdict
+from pantry.access.apps import add_app, caller_of_key, ruling_on
 from pantry.client import Client
+from pantry.core.permissions import Action, Caller, Grant, Permission, decide
 from pantry.core.refs import ModelName
-from pantry.operations.apps import add_app, caller_of_key, ruling_on
-from pantry.permissions import Action, Caller, Grant, Permission, decide
 from pantry.store.database import Database
 from tests.service.running import Service, starting
 

@@ -28,12 +28,12 @@ from pathlib import Path
 import psutil
 
 from bench._report import print_table
+from pantry.access.apps import add_app, remove_app
+from pantry.access.requests import Limits, decide_request, list_requests
 from pantry.client import Client
 from pantry.core.errors import PantryError
-from pantry.operations.apps import add_app, remove_app
+from pantry.core.permissions import Grant, Permission
 from pantry.operations.page import page_link
-from pantry.operations.requests import Limits, decide_request, list_requests
-from pantry.permissions import Grant, Permission
 from tests.service.running import Service, starting, wait_until
 
 GROWTH = 1.05  # of resident memory, between the warm-up and the end

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from pantry.permissions import Grant, Permission
+    from pantry.core.permissions import Grant, Permission
 
 apps = typer.Typer(help="Programs that use the service, and what they may do.", no_args_is_help=True)
 APP = typer.Argument(help="Name or id of the app.")
@@ -23,9 +23,9 @@ def register(app: typer.Typer) -> None:
 @apps.command("list")
 def list_(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
     """List the apps with their permissions."""
+    from pantry.access.apps import list_apps
     from pantry.cli._output import print_json, print_table
     from pantry.core.paths import find_paths
-    from pantry.operations.apps import list_apps
 
     found = list_apps(find_paths())
     if as_json:
@@ -38,9 +38,9 @@ def list_(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> 
 @apps.command()
 def show(name: str = APP) -> None:
     """Show one app: permissions with their limits, tokens used today."""
+    from pantry.access.apps import show_app
     from pantry.cli._output import print_facts
     from pantry.core.paths import find_paths
-    from pantry.operations.apps import show_app
 
     app = show_app(find_paths(), name)
     grants = {f"may {name}": _words(grant) for name, grant in app.grants.items()}
@@ -64,9 +64,9 @@ def add(
     days: float | None = DAYS,
 ) -> None:
     """Add an app by hand and print its key. The key is shown this once."""
+    from pantry.access.apps import add_app
     from pantry.cli._output import note
     from pantry.core.paths import find_paths
-    from pantry.operations.apps import add_app
 
     app, key = add_app(find_paths(), name, origin, _parsed(allow), _grant(models, days))
     note(f"Added {app.name} ({app.id}). Its key, shown this once:")
@@ -81,8 +81,8 @@ def allow(
     days: float | None = DAYS,
 ) -> None:
     """Give an app permissions."""
+    from pantry.access.apps import grant_to_app
     from pantry.core.paths import find_paths
-    from pantry.operations.apps import grant_to_app
 
     app = grant_to_app(find_paths(), name, _parsed(permissions), _grant(models, days))
     typer.echo(f"{app.name} may now: {', '.join(app.grants)}.")
@@ -91,8 +91,8 @@ def allow(
 @apps.command()
 def deny(name: str = APP, permissions: list[str] = PERMISSIONS) -> None:
     """Take permissions away from an app."""
+    from pantry.access.apps import withdraw_from_app
     from pantry.core.paths import find_paths
-    from pantry.operations.apps import withdraw_from_app
 
     app = withdraw_from_app(find_paths(), name, _parsed(permissions))
     typer.echo(f"{app.name} may now: {', '.join(app.grants) or 'nothing'}.")
@@ -103,8 +103,8 @@ def limit(
     name: str = APP, tokens: int | None = typer.Argument(None, min=0, help="Tokens a day; no limit when left out.")
 ) -> None:
     """Limit how many tokens an app may use a day."""
+    from pantry.access.apps import limit_app
     from pantry.core.paths import find_paths
-    from pantry.operations.apps import limit_app
 
     app = limit_app(find_paths(), name, tokens)
     typer.echo(f"{app.name}: {'no limit' if tokens is None else f'{tokens} tokens a day'}.")
@@ -113,8 +113,8 @@ def limit(
 @apps.command()
 def key(name: str = APP) -> None:
     """Make a new key for an app and print it; the old one stops working."""
+    from pantry.access.apps import new_key
     from pantry.core.paths import find_paths
-    from pantry.operations.apps import new_key
 
     typer.echo(new_key(find_paths(), name)[1])
 
@@ -125,9 +125,9 @@ def remove(
     unapproved: bool = typer.Option(False, "--unapproved", help="All apps that have no permission."),
 ) -> None:
     """Forget an app: its key stops working, its sessions and requests are deleted."""
+    from pantry.access.apps import remove_app, remove_unapproved_apps
     from pantry.core.errors import UsageError
     from pantry.core.paths import find_paths
-    from pantry.operations.apps import remove_app, remove_unapproved_apps
 
     if (name is None) is not unapproved:
         raise UsageError("Name one app, or use --unapproved.")
@@ -138,14 +138,14 @@ def remove(
 
 
 def _parsed(names: list[str]) -> list[Permission]:
-    from pantry.permissions import Permission
+    from pantry.core.permissions import Permission
 
     return [Permission.parse(name) for name in names]
 
 
 def _grant(models: list[str] | None, days: float | None) -> Grant:
-    from pantry.operations.apps import expiry
-    from pantry.permissions import Grant
+    from pantry.access.apps import expiry
+    from pantry.core.permissions import Grant
 
     return Grant(tuple(models or ("*",)), expiry(days))
 

@@ -40,12 +40,12 @@ def search(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Search the configured repositories and the catalogue."""
+    from pantry.catalogue import search as operations
     from pantry.catalogue.rights import parse_uses
     from pantry.cli._catalogue import open_catalogue
     from pantry.cli._output import print_json, print_table
     from pantry.core.paths import find_paths
     from pantry.core.units import format_bytes, parse_bytes
-    from pantry.operations import search as operations
     from pantry.operations.repositories import search_entries
 
     paths, uses = find_paths(), () if licence_use is None else parse_uses(licence_use)
@@ -238,10 +238,10 @@ def check(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Look over catalogue files: wrong fields, names that lead nowhere, licences, circles. Exits with 8 if any."""
+    from pantry.catalogue.check import check_catalogue
     from pantry.cli._output import note, print_json
     from pantry.core.errors import BadFileError
     from pantry.core.paths import find_paths
-    from pantry.operations.catalogue_check import check_catalogue
 
     paths = find_paths()
     found = check_catalogue(paths, places or ())

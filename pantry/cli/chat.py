@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from pantry.operations.conversation import Conversation
-    from pantry.operations.generate import Figures
+    from pantry.client.conversation import Conversation
+    from pantry.client.generate import Figures
 
 HELP = """\
 /help           this help
@@ -39,10 +39,10 @@ def chat(
     """Hold a conversation with a model. /help lists what you can type; Ctrl-D ends it."""
     from pantry.cli._output import note
     from pantry.client.connection import ServiceConnection
+    from pantry.client.conversation import Conversation
+    from pantry.client.generate import Sampling, holds_conversation
     from pantry.core.errors import UsageError
     from pantry.core.paths import find_paths
-    from pantry.operations.conversation import Conversation
-    from pantry.operations.generate import Sampling, holds_conversation
     from pantry.operations.service import ensure_service
 
     if sys.stdin is None:
@@ -122,8 +122,8 @@ class _Terminal:
     def answer(self, text: str) -> None:
         """Print the answer as it is written; Ctrl-C stops it, an error leaves the conversation as it was."""
         from pantry.cli._output import note, write_answer
+        from pantry.client.generate import Figures
         from pantry.core.errors import PantryError, PromptTooLongError
-        from pantry.operations.generate import Figures
 
         figures = Figures()
         try:

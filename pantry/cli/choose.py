@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from pantry.operations.fit import Fit
+    from pantry.selection.fit import Fit
 
 PANEL = "Catalogue"
 
@@ -70,8 +70,8 @@ def fit(
     from pantry.cli._output import note, print_json, print_table
     from pantry.core.paths import find_paths
     from pantry.core.units import format_bytes, parse_bytes
-    from pantry.operations import fit as operations
-    from pantry.operations.machine import machine_facts
+    from pantry.engines.machine import machine_facts
+    from pantry.selection import fit as operations
 
     paths = find_paths()
     catalogue = open_catalogue(paths)

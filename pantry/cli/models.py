@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from pantry.operations.fit import Fit
     from pantry.repository.entry import Entry
+    from pantry.selection.fit import Fit
     from pantry.store.models import InstalledModel
     from pantry.store.packages import Package, PackageFile
 
@@ -66,11 +66,11 @@ def show(
     from pantry.cli.catalogue import print_description, print_rights
     from pantry.core.errors import NotFoundError, UsageError
     from pantry.core.paths import find_paths
+    from pantry.engines.machine import machine_facts
     from pantry.operations.catalogue import describe_any
-    from pantry.operations.fit import fit_named
-    from pantry.operations.machine import machine_facts
     from pantry.operations.packages import shown_package
     from pantry.operations.repositories import offered
+    from pantry.selection.fit import fit_named
 
     paths = find_paths()
     if (package := shown_package(paths, model)) is not None:

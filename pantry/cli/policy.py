@@ -21,8 +21,8 @@ def show(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> N
     from pantry.cli._output import note, print_json, print_table
     from pantry.core.paths import find_paths
     from pantry.operations.policy import load_policy
-    from pantry.operations.policy_file import FILE
-    from pantry.policy import Policy
+    from pantry.policy.decision import Policy
+    from pantry.policy.file import FILE
 
     paths = find_paths()
     policy = load_policy(paths, open_catalogue(paths))
@@ -50,7 +50,7 @@ def set_rules(rules: list[str] = typer.Argument(help="rule=value; an empty value
     from pantry.core.errors import UsageError
     from pantry.core.paths import find_paths
     from pantry.operations import policy as operations
-    from pantry.operations.policy_file import FILE
+    from pantry.policy.file import FILE
 
     changes = {}
     for rule in rules:
@@ -73,7 +73,7 @@ def explain(
     from pantry.cli._output import print_json
     from pantry.core.paths import find_paths
     from pantry.operations import policy as operations
-    from pantry.policy import parse_action
+    from pantry.policy.decision import parse_action
 
     paths = find_paths()
     decision = operations.explain(paths, open_catalogue(paths), model, parse_action(action) if action else None)

@@ -83,7 +83,7 @@ def discover(
     from pantry.cli._output import note, print_json, print_table
     from pantry.core.paths import find_paths
     from pantry.core.units import format_bytes
-    from pantry.operations.discover import add_found, find_models
+    from pantry.install.other_runners import add_found, find_models
 
     found = find_models()
     if as_json and not add:

@@ -18,9 +18,9 @@ def list_(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """List what waits for an answer."""
+    from pantry.access.requests import list_requests
     from pantry.cli._output import print_json, print_table
     from pantry.core.paths import find_paths
-    from pantry.operations.requests import list_requests
 
     found = list_requests(find_paths(), everything=everything)
     if as_json:
@@ -48,8 +48,8 @@ def approve(
     tokens: int | None = typer.Option(None, "--tokens", min=0, help="Tokens the app may use a day."),
 ) -> None:
     """Say yes. A running service does it at once, else the next one that starts."""
+    from pantry.access.requests import Limits, decide_request
     from pantry.core.paths import find_paths
-    from pantry.operations.requests import Limits, decide_request
 
     limits = Limits(always, tuple(models or ()), days, tokens)
     _, line = decide_request(find_paths(), request, limits)
@@ -59,8 +59,8 @@ def approve(
 @requests.command()
 def refuse(request: str = REQUEST) -> None:
     """Say no."""
+    from pantry.access.requests import decide_request
     from pantry.core.paths import find_paths
-    from pantry.operations.requests import decide_request
 
     _, line = decide_request(find_paths(), request, None)
     typer.echo(f"Refused: {line}.")

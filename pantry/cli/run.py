@@ -30,9 +30,9 @@ def run(
 
     from pantry.cli._output import note, print_json, write_answer
     from pantry.client.connection import ServiceConnection
+    from pantry.client.generate import Figures, Sampling, generate, holds_conversation
     from pantry.core.errors import EngineError
     from pantry.core.paths import find_paths
-    from pantry.operations.generate import Figures, Sampling, generate, holds_conversation
     from pantry.operations.service import ensure_service
 
     messages = [{"role": "system", "content": system}] if system else []

@@ -21,7 +21,7 @@ def add(file: Path = typer.Argument(help="A file of scores (TOML or JSON), as do
     """Take in scores that you measured here; the policy and choices then go by them."""
     from pantry.cli._catalogue import open_catalogue
     from pantry.core.paths import find_paths
-    from pantry.operations.scores import add_scores
+    from pantry.evaluation.scores import add_scores
 
     paths = find_paths()
     for each in add_scores(paths, open_catalogue(paths), file):
@@ -32,7 +32,7 @@ def list_scores(as_json: bool = typer.Option(False, "--json", help="Print JSON."
     """List the scores that are kept."""
     from pantry.cli._output import print_json, print_table
     from pantry.core.paths import find_paths
-    from pantry.operations import scores as operations
+    from pantry.evaluation import scores as operations
     from pantry.store.models import Store
 
     with Store.open(find_paths()) as store:
@@ -51,7 +51,7 @@ def list_scores(as_json: bool = typer.Option(False, "--json", help="Print JSON."
 def rm(model: str = typer.Argument(help="The name or digest of a model.")) -> None:
     """Forget the scores of a model."""
     from pantry.core.paths import find_paths
-    from pantry.operations.scores import remove_scores
+    from pantry.evaluation.scores import remove_scores
 
     count = remove_scores(find_paths(), model)
     typer.echo(f"Removed {count} score{'s' if count > 1 else ''} of {model}.")

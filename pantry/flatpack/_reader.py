@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pantry.core.errors import BadFileError, NotFoundError, VerificationError, did_you_mean
 from pantry.core.files import storage_errors
+from pantry.core.progress import Meter, Progress
 from pantry.flatpack import _tar
 from pantry.flatpack._stream import Placed, Stream, checked_frame, content_of, contents, place
 from pantry.flatpack._tail import read_tail
@@ -22,7 +23,6 @@ from pantry.flatpack._unbox import TreeWriter, staged_folder
 from pantry.flatpack._workers import workers_for
 from pantry.flatpack.bundle import dump_bundle, load_bundle
 from pantry.flatpack.manifest import MANIFEST_LIMIT, MANIFEST_NAME, Manifest, parse_manifest
-from pantry.flatpack.meter import Meter, Progress
 from pantry.flatpack.names import BUNDLE_NAME
 from pantry.flatpack.statement import Entry, in_canonical_order, load_statement
 

@@ -11,10 +11,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import BinaryIO, TypeAlias
 
 from pantry.core.errors import BadFileError
+from pantry.core.progress import Meter
 from pantry.core.refs import Digest
 from pantry.flatpack._frames import encode
 from pantry.flatpack._workers import workers_for
-from pantry.flatpack.meter import Meter
 from pantry.flatpack.statement import Frame
 
 FRAME_SIZE = 4 << 20

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pantry.core.errors import BadFileError, UsageError
 from pantry.core.files import remove_stale, staged_file
+from pantry.core.progress import Meter, Progress
 from pantry.core.refs import Digest
 from pantry.flatpack import _tar
 from pantry.flatpack._reader import Reader
@@ -25,7 +26,6 @@ from pantry.flatpack.bundle import Bundle
 from pantry.flatpack.check import check_named_files, check_source
 from pantry.flatpack.folder import Found, empty_folders, list_files, open_plain
 from pantry.flatpack.manifest import MANIFEST_NAME, Manifest
-from pantry.flatpack.meter import Meter, Progress
 from pantry.flatpack.statement import Entry, Statement, dump_statement
 
 __all__ = ["SUFFIX", "Packed", "Reader", "pack"]

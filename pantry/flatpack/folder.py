@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pantry.core.errors import BadFileError, NotFoundError, VerificationError
 from pantry.core.files import storage_errors
+from pantry.core.progress import Meter, Progress
 from pantry.core.refs import Digest
-from pantry.flatpack.meter import Meter, Progress
 from pantry.flatpack.names import BUNDLE_NAME, GIT_NAMES, NameGuard, check_path, sort_key
 from pantry.flatpack.statement import Entry
 

@@ -17,6 +17,7 @@ from typing import BinaryIO, Literal
 
 from pantry.core.errors import BadFileError, NotFoundError, UsageError, VerificationError
 from pantry.core.files import remove_stale, staged_file, storage_errors
+from pantry.core.progress import Progress
 from pantry.core.units import printable
 from pantry.flatpack._reader import Reader
 from pantry.flatpack._tail import write_tail
@@ -24,7 +25,6 @@ from pantry.flatpack.bundle import MAX_BUNDLE, Bundle, Signature, load_bundle
 from pantry.flatpack.folder import check_folder
 from pantry.flatpack.keys import HashSize, PrivateKey, PublicKey
 from pantry.flatpack.manifest import MANIFEST_LIMIT, MANIFEST_NAME, parse_manifest, read_table
-from pantry.flatpack.meter import Progress
 from pantry.flatpack.names import BUNDLE_NAME, GIT_NAMES
 from pantry.flatpack.statement import Statement, load_statement
 from pantry.flatpack.trust import Trust

@@ -18,16 +18,13 @@ from pantry.core.paths import Paths, find_paths
 from pantry.core.refs import Digest, ModelName
 from pantry.core.settings import load_settings
 from pantry.core.units import format_bytes
-from pantry.operations._advice import advise
-from pantry.operations._wanted import MUTE, Wanted, is_clause_of
-from pantry.operations.evidence import Evidence, evidence_of
-from pantry.operations.fit import EFFICIENCY, entry_speed
-from pantry.operations.identity import REMOTE, Identity, identity_of
-from pantry.operations.machine import memory_speed, model_room
+from pantry.engines.machine import memory_speed, model_room
+from pantry.evaluation.evidence import Evidence, evidence_of
 from pantry.operations.models import STARTER
 from pantry.operations.policy import installed_answers, installed_subject, load_policy, subject_of
 from pantry.operations.service import find_service
-from pantry.policy import Policy, Subject, decide
+from pantry.policy.decision import Policy, Subject, decide
+from pantry.policy.identity import REMOTE, Identity, identity_of
 from pantry.selection import (
     KNOWN_CAPABILITIES,
     RUNNERS_UP,
@@ -45,6 +42,9 @@ from pantry.selection import (
     settle,
 )
 from pantry.selection import choose as choose_among
+from pantry.selection.advice import advise
+from pantry.selection.catalogue_query import MUTE, Wanted, is_clause_of
+from pantry.selection.fit import EFFICIENCY, entry_speed
 from pantry.store.models import InstalledModel, Store
 
 _MARGIN = 4

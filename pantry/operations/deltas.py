@@ -23,9 +23,9 @@ from pantry.flatpack.archive import pack
 from pantry.flatpack.dataset_card import load_card
 from pantry.flatpack.manifest import CARD_NAME, FileFact, Licences, Manifest, Provenance, explain, write_manifest
 from pantry.flatpack.signature import Verdict
-from pantry.operations.bases import published_as
-from pantry.operations.delta_files import open_model, opened_delta
-from pantry.operations.joint_licence import licence_named, licence_of_chain, stricter_licence
+from pantry.install.bases import published_as
+from pantry.install.delta_files import open_model, opened_delta
+from pantry.policy.joint_licence import licence_named, licence_of_chain, stricter_licence
 from pantry.workshop.delta.adapter import LoraAdapter
 from pantry.workshop.delta.chain import apply_chain, in_order_of_use
 from pantry.workshop.delta.folder import DeltaFolder, delta_table

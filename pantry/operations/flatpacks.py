@@ -11,6 +11,7 @@ from typing import Literal
 from pantry.core.errors import ConflictError, NotFoundError, UsageError, VerificationError, did_you_mean
 from pantry.core.files import folder_beside, remove_stale, storage_errors, write_atomically
 from pantry.core.paths import Paths
+from pantry.core.progress import Progress
 from pantry.flatpack.archive import Packed, Reader, pack
 from pantry.flatpack.containerfile import to_containerfile
 from pantry.flatpack.keyring import Ask, read_public_file, signing_keys
@@ -25,7 +26,6 @@ from pantry.flatpack.legacy import (
 )
 from pantry.flatpack.legacy_trust import judge_legacy
 from pantry.flatpack.manifest import CARD_NAME, MANIFEST_NAME, Manifest, read_table
-from pantry.flatpack.meter import Progress
 from pantry.flatpack.outputs import check_output, is_compressed, is_flatpack, is_legacy_flatpack
 from pantry.flatpack.recipe_2023 import load_recipe
 from pantry.flatpack.signature import Verdict, judge, sign, verify

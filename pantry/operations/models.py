@@ -15,7 +15,7 @@ from pantry.core.refs import ModelName
 from pantry.core.units import printable
 from pantry.formats.gguf import GGUFHeader, read_header
 from pantry.formats.split import part_name
-from pantry.operations.parts import whole_model
+from pantry.install.split_files import whole_model
 from pantry.store.blobs import Progress
 from pantry.store.models import InstalledModel, Store
 from pantry.store.packages import Packages
@@ -135,7 +135,7 @@ def find_model(paths: Paths, store: Store, name: ModelName) -> InstalledModel:
     Raises ModelNotFoundError with the nearest name, and for the starter what `install_starter` raises. Blocking.
     """
     if name == STARTER and store.find(name) is None:
-        from pantry.operations.starter import install_starter
+        from pantry.install.starter import install_starter
 
         return install_starter(paths)
     return store.get(name)

@@ -16,18 +16,18 @@ from pantry.catalogue.schema import Family, ModelEntry, Use
 from pantry.core.errors import UsageError, VerificationError
 from pantry.core.files import write_atomically
 from pantry.core.paths import Paths
+from pantry.evaluation.scores import scores_of
 from pantry.formats.safety import scan
 from pantry.formats.verdict import FormatVerdict
-from pantry.operations.identity import REMOTE, Identity, chain_of_installed, families_of, identity_of
 from pantry.operations.models import STARTER, find_model
-from pantry.operations.policy_file import FILE, policy_text
-from pantry.operations.scores import scores_of
-from pantry.policy import Action, Decision, Known, Policy, SignatureState, Subject, decide, parse_policy
+from pantry.policy.decision import Action, Decision, Known, Policy, SignatureState, Subject, decide, parse_policy
+from pantry.policy.file import FILE, policy_text
+from pantry.policy.identity import REMOTE, Identity, chain_of_installed, families_of, identity_of
 from pantry.selection import KNOWN_CAPABILITIES
 from pantry.store.database import Database
 from pantry.store.models import InstalledModel, Store
 
-log = logging.getLogger("pantry.policy")
+log = logging.getLogger("pantry.policy.decision")
 
 
 def load_policy(paths: Paths, catalogue: Catalogue) -> Policy:

@@ -15,20 +15,20 @@ from pantry.core.errors import (
     UsageError,
     VerificationError,
 )
+from pantry.core.locks import locked
 from pantry.core.paths import Paths
 from pantry.core.refs import Digest, ModelName
 from pantry.core.settings import Settings, load_settings
 from pantry.core.units import format_bytes
 from pantry.flatpack.archive import Reader
-from pantry.operations.admission import Candidate, admit
-from pantry.operations.install import Arrival, Say, arrived, local_name, take_in
-from pantry.operations.places import place_in_catalogue
+from pantry.install.catalogue_source import place_in_catalogue
+from pantry.install.flatpack import Arrival, Say, arrived, local_name, take_in
+from pantry.install.resolve import resolve
 from pantry.operations.repositories import fetcher_of, opened
-from pantry.operations.resolve import resolve
+from pantry.policy.admission import Candidate, admit
 from pantry.repository.configured import Repositories
 from pantry.repository.entry import Entry
 from pantry.repository.fetch import Progress, Wanted
-from pantry.repository.locks import locked
 from pantry.repository.refs import FileRef, HubRef, NamedRef, UrlRef, parse_ref
 from pantry.store.models import Store
 from pantry.store.packages import Package, Packages
@@ -218,7 +218,7 @@ def _pull_url(job: Job, ref: UrlRef) -> Pulled:
 
 
 def _pull_hub(job: Job, ref: HubRef, digest: Digest | None = None) -> Pulled:
-    from pantry.operations import hub
+    from pantry.install import huggingface as hub
     from pantry.repository.huggingface import look
 
     if job.settings.offline:
@@ -252,7 +252,7 @@ def _install(job: Job, store: Store, file: Path, arrival: Arrival) -> Package:
     with arrived(job.paths, file, arrival, job.say) as new:
         if new.manifest.kind != "delta":
             return take_in(store, new)
-        from pantry.operations.rebuild import Rebuilder
+        from pantry.install.delta import Rebuilder
 
         options = job.options
         rebuilder = Rebuilder(

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pantry.catalogue.lookup import Catalogue
+from pantry.catalogue.received import MAX_RECEIVED, Received, install_entries, received_entries, remove_entries
 from pantry.catalogue.rights import Circumstances
 from pantry.catalogue.schema import Use
 from pantry.core.errors import BadFileError, NotFoundError, PantryError, UsageError
 from pantry.core.files import write_atomically
 from pantry.core.paths import Paths
 from pantry.core.settings import Settings, load_settings
-from pantry.operations.entries import MAX_RECEIVED, Received, install_entries, received_entries, remove_entries
 from pantry.repository.configured import Configured, Repositories, read_root
 from pantry.repository.entry import KINDS, Entry, Snapshot
 from pantry.repository.fetch import Fetcher

@@ -13,11 +13,11 @@ import psutil
 from pantry.core.errors import ConflictError, UsageError, VerificationError
 from pantry.core.files import write_atomically
 from pantry.core.paths import Paths
+from pantry.core.sandbox import Limits, require_sandbox, run_script
 from pantry.flatpack.folder import digest_of
 from pantry.flatpack.manifest import read_manifest
 from pantry.flatpack.signature import verify
 from pantry.flatpack.trust import load_trust
-from pantry.workshop.training.sandbox import Limits, require_sandbox, run_script
 
 DEFAULT_MINUTES = 60.0
 MEMORY_SHARE = 0.75
@@ -67,7 +67,7 @@ def run_recipe_script(
     """Run it in the sandbox; the answer names what it left that is no file and was deleted. Writes `provenance.json`.
 
     With `resume` it may go on in its output folder; else that must be new or empty. Raises ConflictError, and as
-    `pantry.workshop.training.sandbox.run_script`.
+    `pantry.core.sandbox.run_script`.
     """
     if script.out.exists() and not resume and any(script.out.iterdir()):
         raise ConflictError(

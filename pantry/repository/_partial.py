@@ -18,8 +18,8 @@ from pathlib import Path
 
 from pantry.core.errors import StorageError
 from pantry.core.files import TEMPORARY_PREFIX, storage_errors
+from pantry.core.locks import is_locked
 from pantry.core.units import format_bytes
-from pantry.repository.locks import is_locked
 
 CHUNK = 16 << 20
 """Bytes between two places where connections may meet."""

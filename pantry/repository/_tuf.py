@@ -18,6 +18,7 @@ from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from pantry.core.errors import BadFileError, DownloadError, PantryError, UsageError, VerificationError
 from pantry.core.files import storage_errors
+from pantry.core.locks import locked
 from pantry.core.refs import Digest
 from pantry.flatpack.names import check_path
 from pantry.repository.entry import (
@@ -29,7 +30,6 @@ from pantry.repository.entry import (
     Target,
     parse_custom,
 )
-from pantry.repository.locks import locked
 from pantry.repository.roots import check_root
 from pantry.repository.source import Place
 

@@ -10,7 +10,7 @@ from pantry.catalogue.rights import Answer, parse_use
 from pantry.catalogue.schema import Use
 from pantry.catalogue.tags import YearTag, satisfied
 from pantry.core.units import format_bytes
-from pantry.policy import Decision
+from pantry.policy.decision import Decision
 from pantry.selection.request import Need, Vocabulary
 
 State = Literal["loaded", "installed", "available"]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pantry.core.errors import ModelNotFoundError, UsageError
 from pantry.core.foreign_json import parse_json
+from pantry.core.permissions import Caller, Permission
 from pantry.core.refs import ModelName
-from pantry.permissions import Caller, Permission
 from pantry.service.desk import SAMPLING
 from pantry.store.models import InstalledModel
 from pantry.store.requests import AppRequest

@@ -7,9 +7,9 @@ import time
 from typing import Any
 
 from pantry import __version__
+from pantry.access.requests import ask_for_permissions, own_request
 from pantry.core.errors import UnauthorisedError, UsageError
-from pantry.operations.requests import ask_for_permissions, own_request
-from pantry.permissions import Caller, Permission
+from pantry.core.permissions import Caller, Permission
 from pantry.service.calls import Parameters, Value, function
 from pantry.service.desk import Desk
 from pantry.store.apps import Apps

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from pantry.access.requests import approval_needed
 from pantry.core.errors import ModelNotFoundError, UsageError
-from pantry.operations.requests import approval_needed
-from pantry.permissions import Action, Caller
+from pantry.core.permissions import Action, Caller
 from pantry.service._functions_apps import request_object
 from pantry.service.calls import Parameters, Partial, Stream, Value, function
 from pantry.service.desk import SAMPLING, Desk, Wish, Written

@@ -6,7 +6,7 @@ import contextlib
 import datetime
 from typing import Any
 
-from pantry.permissions import Action, Caller
+from pantry.core.permissions import Action, Caller
 from pantry.service._functions_models import LONGEST_PROMPT, answer_object, parse_wish
 from pantry.service.calls import Parameters, Partial, Stream, Value, function
 from pantry.service.desk import SAMPLING, Desk, Written

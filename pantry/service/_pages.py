@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
+from pantry.access.apps import parse_origin
 from pantry.core.errors import UsageError
-from pantry.operations.apps import parse_origin
-from pantry.permissions import Permission
+from pantry.core.permissions import Permission
 from pantry.service.gateway import Gateway
 from pantry.store.apps import Apps
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from aiohttp import web
 
+from pantry.access.requests import Limits, approve, describe, refuse
 from pantry.core.errors import UsageError
-from pantry.operations.requests import Limits, approve, describe, refuse
-from pantry.permissions import Permission
+from pantry.core.permissions import Permission
 from pantry.service._functions_apps import request_object
 from pantry.service.admin import loaded_object
 from pantry.service.desk import DESK

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pantry.core.errors import ApprovalNeededError, NotFoundError, PantryError, UsageError, did_you_mean
-from pantry.permissions import Caller
+from pantry.core.permissions import Caller
 from pantry.service.desk import Desk
 
 Value = dict[str, Any]

@@ -16,9 +16,9 @@ from typing import Any
 
 from aiohttp import web
 
+from pantry.access.requests import ask, ask_for_permissions, own_request
 from pantry.core.errors import ForbiddenError, ModelNotFoundError, PantryError, UnauthorisedError, UsageError
-from pantry.operations.requests import ask, ask_for_permissions, own_request
-from pantry.permissions import Action, Caller, decide
+from pantry.core.permissions import Action, Caller, decide
 from pantry.service import _forms2023 as forms
 from pantry.service import _sse
 from pantry.service.desk import DESK, Desk, Written

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from pantry.access.apps import Registrar
+from pantry.access.requests import start_job
 from pantry.core.errors import ConflictError, ForbiddenError, ModelNotFoundError, PantryError, UsageError, did_you_mean
+from pantry.core.permissions import Action, Caller, decide
 from pantry.core.refs import ModelName
 from pantry.engines.provider import FORMAT as REMOTE
-from pantry.operations.apps import Registrar
 from pantry.operations.models import STARTER
-from pantry.operations.requests import start_job
-from pantry.operations.sessions import Message, SessionBook
-from pantry.permissions import Action, Caller, decide
 from pantry.service._openai_chunks import Answer
 from pantry.service._openai_requests import ChatRequest, CompletionRequest, parse_request
 from pantry.service.fulfil import Fulfiller, download
 from pantry.service.gateway import Gateway
+from pantry.service.session_store import Message, SessionBook
 from pantry.store.models import InstalledModel, Store
 from pantry.store.requests import AppRequest
 from pantry.store.sessions import Session
@@ -99,7 +99,7 @@ class Desk:
 
         Apps choose among the models they may use. Raises ModelNotFoundError that says what excluded how many.
         """
-        from pantry.operations.evidence import evidence_of
+        from pantry.evaluation.evidence import evidence_of
         from pantry.selection import Request, parse_needs, parse_preferences
 
         gateway, now = self.gateway, time.time()
@@ -119,7 +119,7 @@ class Desk:
         """The rules of choice over the policy as it is and the catalogue as read lately; loaded at the first choice."""
         from pantry.catalogue.lookup import Catalogue
         from pantry.operations.choose import open_selector
-        from pantry.operations.policy_file import policy_mark
+        from pantry.policy.file import policy_mark
 
         moment, mark = time.monotonic(), policy_mark(self.gateway.paths)
         kept = self._selector

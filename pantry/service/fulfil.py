@@ -8,11 +8,11 @@ import logging
 import threading
 from collections.abc import Callable
 
+from pantry.access.usage import FLUSH_EVERY
 from pantry.core.errors import PantryError
 from pantry.core.refs import ModelName
-from pantry.operations.sessions import SessionBook
-from pantry.operations.usage import FLUSH_EVERY
 from pantry.service.gateway import Gateway
+from pantry.service.session_store import SessionBook
 from pantry.store.models import InstalledModel
 from pantry.store.requests import AppRequest, Requests
 

@@ -13,6 +13,9 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from pantry.access.apps import caller_of_key, refusal, ruling_on
+from pantry.access.requests import approval_needed, ask, describe
+from pantry.access.usage import Tally
 from pantry.client.discovery import ServiceInfo
 from pantry.core.errors import (
     ApprovalNeededError,
@@ -26,22 +29,19 @@ from pantry.core.errors import (
 )
 from pantry.core.foreign_json import parse_json
 from pantry.core.paths import Paths
+from pantry.core.permissions import NOBODY, Action, Caller
 from pantry.core.refs import ModelName
 from pantry.core.settings import Settings
 from pantry.engines.pool import Pool
 from pantry.engines.provider import FORMAT as REMOTE
 from pantry.engines.worker import Worker
-from pantry.operations.apps import caller_of_key, refusal, ruling_on
+from pantry.evaluation.speeds import Speeds
 from pantry.operations.models import STARTER
-from pantry.operations.notify import notify
-from pantry.operations.requests import approval_needed, ask, describe
-from pantry.operations.speeds import Speeds
-from pantry.operations.usage import Tally
-from pantry.permissions import NOBODY, Action, Caller
 from pantry.service import _sse
 from pantry.service._logins import Logins
 from pantry.service._openai_chunks import Answer, Chunk
 from pantry.service.metrics import Measure, Metrics
+from pantry.service.notify import notify
 from pantry.store.keys import Keys
 from pantry.store.models import InstalledModel, Store
 from pantry.store.requests import AppRequest, Kind
@@ -83,7 +83,7 @@ class Gateway:
         """
         name = ModelName.parse(text)
         if name == STARTER and self.store.find(name) is None:
-            from pantry.operations.starter import install_starter
+            from pantry.install.starter import install_starter
 
             return await asyncio.to_thread(install_starter, self.paths)
         return self.store.get(name)

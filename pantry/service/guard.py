@@ -13,8 +13,8 @@ from aiohttp import web
 
 from pantry.client.connection import peer_uid
 from pantry.core.errors import ForbiddenError, UnauthorisedError
+from pantry.core.permissions import NOBODY, OWNER, Action, Caller
 from pantry.core.settings import Settings
-from pantry.permissions import NOBODY, OWNER, Action, Caller
 from pantry.service._pages import PAGE_PATHS, may_read, page_may_call
 from pantry.service.gateway import CALLER, GATEWAY, Gateway
 from pantry.service.page import is_logged_in, is_open

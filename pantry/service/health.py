@@ -6,7 +6,7 @@ from aiohttp import web
 
 from pantry import __version__
 from pantry.core.errors import ServiceUnavailableError
-from pantry.permissions import Action
+from pantry.core.permissions import Action
 from pantry.service.gateway import GATEWAY, caller_of
 
 routes = web.RouteTableDef()

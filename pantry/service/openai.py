@@ -9,8 +9,8 @@ from typing import Any
 from aiohttp import web
 
 from pantry.core.errors import UsageError
+from pantry.core.permissions import Action, decide
 from pantry.operations.models import STARTER
-from pantry.permissions import Action, decide
 from pantry.service._auto import model_for
 from pantry.service._openai_chunks import Answer
 from pantry.service._openai_requests import ChatRequest, CompletionRequest, parse_request

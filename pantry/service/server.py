@@ -19,6 +19,7 @@ import psutil
 from aiohttp import web
 
 from pantry import __version__
+from pantry.access.usage import Tally
 from pantry.client.discovery import ServiceInfo, read_service_info
 from pantry.core.errors import ConflictError, ServiceUnavailableError, StorageError, UsageError
 from pantry.core.files import storage_errors, write_atomically
@@ -27,8 +28,7 @@ from pantry.core.ports import PORT_TRIES
 from pantry.core.settings import Settings
 from pantry.engines.adapter import ENGINES
 from pantry.engines.pool import Pool
-from pantry.operations.speeds import Speeds
-from pantry.operations.usage import Tally
+from pantry.evaluation.speeds import Speeds
 from pantry.service.app import build_app
 from pantry.service.desk import Desk
 from pantry.service.fulfil import Fulfiller
@@ -97,14 +97,14 @@ async def _serve(
 
 def _admit(paths: Paths, model: InstalledModel, file: Path) -> None:
     """Ask the policy, which is only read when something is loaded."""
-    from pantry.operations.load_check import admit_load
+    from pantry.policy.load_check import admit_load
 
     admit_load(paths, model, file)
 
 
 def _rules(paths: Paths) -> object:
     """What tells whether the policy was changed, in microseconds."""
-    from pantry.operations.policy_file import policy_mark
+    from pantry.policy.file import policy_mark
 
     return policy_mark(paths)
 

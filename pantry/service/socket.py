@@ -17,7 +17,7 @@ from typing import Any
 
 from pantry.core.errors import BusyError, ForbiddenError, PantryError, TooLargeError, UsageError
 from pantry.core.foreign_json import parse_json
-from pantry.permissions import NOBODY, OWNER, Caller
+from pantry.core.permissions import NOBODY, OWNER, Caller
 from pantry.service.calls import Call, Value, failure, outcome, parse_call, replies, success
 from pantry.service.desk import Desk
 from pantry.service.guard import check_peer

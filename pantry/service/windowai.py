@@ -14,10 +14,10 @@ from urllib.parse import unquote
 from aiohttp import web
 from pydantic import Field
 
+from pantry.access.apps import parse_origin
+from pantry.access.requests import approval_needed, ask_for_permissions
 from pantry.core.errors import PantryError, UsageError
-from pantry.operations.apps import parse_origin
-from pantry.operations.requests import approval_needed, ask_for_permissions
-from pantry.permissions import Caller, Permission
+from pantry.core.permissions import Caller, Permission
 from pantry.service import _sse
 from pantry.service._openai_chunks import Answer, Chunk
 from pantry.service._openai_requests import MAX_CHOICES, ChatRequest, CompletionRequest, Sampling, parse_request

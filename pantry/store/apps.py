@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pantry.core.errors import NotFoundError, did_you_mean
-from pantry.permissions import Caller, Grant, Permission
+from pantry.core.permissions import Caller, Grant, Permission
 from pantry.store.database import Database, now
 
 USAGE_DAYS = 90  # days that the token counts of an app are kept

@@ -19,7 +19,7 @@ KEPT = 200  # decided requests that are kept for each app
 
 @dataclass(frozen=True)
 class AppRequest:
-    """One request. `details` depend on the kind (see pantry/operations/requests.py); `outcome` says what came of it.
+    """One request. `details` depend on the kind (see pantry/access/requests.py); `outcome` says what came of it.
 
     States: pending (the user has not decided), approved (being done), done, failed, refused.
     """

@@ -5,12 +5,12 @@ import json
 import pytest
 from typer.testing import CliRunner, Result
 
+from pantry.access.apps import caller_of_key
+from pantry.access.requests import ask
 from pantry.cli._app import build_app
 from pantry.core.errors import ConflictError, NotFoundError, PantryError, UsageError
 from pantry.core.paths import Paths
 from pantry.core.settings import Settings
-from pantry.operations.apps import caller_of_key
-from pantry.operations.requests import ask
 from pantry.store.database import Database
 
 

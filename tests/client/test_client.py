@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 import pantry
+from pantry.access.apps import add_app, list_apps, remove_app
+from pantry.access.requests import Limits, decide_request, list_requests
 from pantry.client import AsyncClient, Client
 from pantry.client._unasync import RESULT, SOURCE, synchronous
 from pantry.client._wire import Address, addresses, parse_address
@@ -30,9 +32,7 @@ from pantry.core.errors import (
     UsageError,
 )
 from pantry.core.paths import Paths, find_paths
-from pantry.operations.apps import add_app, list_apps, remove_app
-from pantry.operations.requests import Limits, decide_request, list_requests
-from pantry.permissions import Grant, Permission
+from pantry.core.permissions import Grant, Permission
 from tests.service.running import Service, free_port, starting, wait_until
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from pantry.catalogue.lookup import Catalogue
+from pantry.catalogue.received import install_entries
 from pantry.core.errors import ModelNotFoundError, NotFoundError
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
@@ -15,7 +16,6 @@ from pantry.operations.catalogue import (
     overlay_changes,
     read_catalogue,
 )
-from pantry.operations.entries import install_entries
 from pantry.operations.models import add_model
 from pantry.store.models import Store
 from tests.gguf_files import GGUFBuilder, value

@@ -12,14 +12,14 @@ from pantry.catalogue.schema import ModelEntry
 from pantry.core.errors import ModelNotFoundError, UsageError
 from pantry.core.paths import Paths
 from pantry.core.refs import Digest, ModelName
-from pantry.operations._wanted import Wanted
+from pantry.evaluation.evidence import Evidence, evidence_of
+from pantry.evaluation.speeds import Speed, Speeds
 from pantry.operations.choose import Selector, choose, loaded_names
-from pantry.operations.evidence import Evidence, evidence_of
 from pantry.operations.models import add_model
 from pantry.operations.policy import set_rules, subject_of
-from pantry.operations.speeds import Speed, Speeds
-from pantry.policy import Policy, decide
+from pantry.policy.decision import Policy, decide
 from pantry.selection import Measurement, Request, parse_needs
+from pantry.selection.catalogue_query import Wanted
 from pantry.store.models import InstalledModel, Store
 
 BOOK = Catalogue.open()

@@ -19,7 +19,7 @@ from pantry.flatpack.archive import Reader
 from pantry.flatpack.dataset_card import Card, render_card
 from pantry.flatpack.keys import new_key
 from pantry.flatpack.signature import sign
-from pantry.operations.delta_files import open_model
+from pantry.install.delta_files import open_model
 from pantry.operations.deltas import (
     DeltaFacts,
     apply_deltas,

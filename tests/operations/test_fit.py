@@ -7,10 +7,11 @@ from pantry.catalogue.lookup import Catalogue
 from pantry.core.errors import BadFileError, NotFoundError
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
+from pantry.engines import machine
+from pantry.evaluation.speeds import keep_speed
 from pantry.formats.memory import estimate
-from pantry.operations import fit, machine
 from pantry.operations.models import add_model
-from pantry.operations.speeds import keep_speed
+from pantry.selection import fit
 from pantry.store.models import Store
 
 BOOK = Catalogue.open()

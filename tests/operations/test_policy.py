@@ -10,10 +10,10 @@ from pantry.core.errors import NotFoundError, PantryError, PolicyRefusedError, S
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.operations.catalogue import rights_of
-from pantry.operations.load_check import admit_load
 from pantry.operations.models import add_model
 from pantry.operations.policy import explain, load_policy, set_rules
-from pantry.policy import Policy
+from pantry.policy.decision import Policy
+from pantry.policy.load_check import admit_load
 from pantry.store.models import Store
 from tests.gguf_files import GGUFBuilder, value
 

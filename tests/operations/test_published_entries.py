@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pantry.catalogue.lookup import Catalogue
+from pantry.catalogue.received import pack_entries, received_entries
 from pantry.core.errors import BadFileError
 from pantry.core.paths import Paths
-from pantry.operations.entries import pack_entries, received_entries
 from pantry.operations.pull import pull
 from pantry.operations.repositories import add_repository, refresh_repositories, refresh_repository, remove_repository
 from pantry.repository.publish import publish

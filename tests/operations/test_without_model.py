@@ -16,7 +16,7 @@ from pantry.core.paths import Paths
 from pantry.operations.models import installed_model, remove_model
 from pantry.operations.packages import installed_packages
 from pantry.operations.pull import pull
-from tests.operations.test_hub import hub, offer
+from tests.install.test_huggingface import hub, offer
 from tests.repository.servers import FileServer
 
 __all__ = ["hub"]

@@ -27,13 +27,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from pantry.core.errors import DownloadError, NotFoundError, StorageError, UsageError, VerificationError
+from pantry.core.locks import locked
 from pantry.core.refs import Digest
 from pantry.repository import _partial, _plan
 from pantry.repository._http import Interrupted
 from pantry.repository.address import Address, network_of
 from pantry.repository.fetch import Fetcher, Tries, Wanted
 from pantry.repository.limits import Limits
-from pantry.repository.locks import locked
 from tests.repository.servers import Faults, FileServer, serving
 
 QUICK = Limits(

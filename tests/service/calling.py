@@ -6,9 +6,9 @@ import json
 import socket
 from typing import Any
 
+from pantry.access.apps import add_app
 from pantry.core.paths import Paths
-from pantry.operations.apps import add_app
-from pantry.permissions import Grant, Permission
+from pantry.core.permissions import Grant, Permission
 from tests.service.running import Service
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pantry.operations.requests import Limits, decide_request
+from pantry.access.requests import Limits, decide_request
 from tests.service.running import Service, events, free_port, running_service, starting
 
 ENTRY = {
@@ -98,8 +98,8 @@ def client(old_service: tuple[Service, Path, int], request: pytest.FixtureReques
 
 def with_key(client: OldClient, name: str) -> None:
     """Register; tests make more apps than a minute allows, so the owner adds them beyond the first."""
-    from pantry.operations.apps import add_app
-    from pantry.permissions import Grant
+    from pantry.access.apps import add_app
+    from pantry.core.permissions import Grant
 
     app, client.api_key = add_app(client.service.paths, name, None, [], Grant())
     client.user_id = app.id

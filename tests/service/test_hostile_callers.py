@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pantry.access.apps import REGISTRATIONS, remove_app
+from pantry.access.requests import MOST_PENDING, MOST_RUNNING
 from pantry.core.paths import Paths
-from pantry.operations.apps import REGISTRATIONS, remove_app
-from pantry.operations.requests import MOST_PENDING, MOST_RUNNING
 from pantry.store.database import Database
 from pantry.store.keys import Keys, hash_key
 from tests.service.calling import Line, make_app
@@ -90,7 +90,7 @@ def test_app_cannot_grant_itself_anything(service: Service) -> None:
 
 
 def test_choice_never_leads_an_app_beyond_its_grant(service: Service) -> None:
-    from pantry.permissions import Grant
+    from pantry.core.permissions import Grant
 
     key = make_app(service.paths, "Narrow", "session", "load", grant=Grant(("json",)))
     wish = {"fallback_mode": "requirements_load", "model_requirements": ["CONVERSATIONAL"]}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pantry.operations.requests import Limits, decide_request
-from pantry.permissions import Grant
+from pantry.access.requests import Limits, decide_request
+from pantry.core.permissions import Grant
 from tests.service.calling import Line, make_app
 from tests.service.running import Service, events, starting, wait_until
 

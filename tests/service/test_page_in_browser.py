@@ -246,8 +246,8 @@ def test_page_of_another_port_gets_nothing_though_the_cookie_is_sent(
 def test_approved_page_of_another_origin_uses_window_ai(
     service: Service, page: Any, evil: Callable[[str], str]
 ) -> None:
-    from pantry.operations.apps import add_app
-    from pantry.permissions import Grant, Permission
+    from pantry.access.apps import add_app
+    from pantry.core.permissions import Grant, Permission
 
     own = f"http://127.0.0.1:{service.port}"
     ask = (

@@ -86,7 +86,7 @@ def test_deleted_session_is_gone(line: Line) -> None:
 
 
 def test_sessions_survive_a_restart_and_end_with_their_app(home_folder: Path) -> None:
-    from pantry.operations.apps import remove_app
+    from pantry.access.apps import remove_app
 
     service = Service(home_folder)
     service.add_echo()

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pantry.operations.apps import add_app, list_apps
-from pantry.operations.requests import Limits, decide_request
-from pantry.permissions import Grant, Permission
+from pantry.access.apps import add_app, list_apps
+from pantry.access.requests import Limits, decide_request
+from pantry.core.permissions import Grant, Permission
 from tests.service.calling import make_app
 from tests.service.running import Service, events, wait_until
 

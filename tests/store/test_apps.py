@@ -7,8 +7,8 @@ import pytest
 
 from pantry.core.errors import ConflictError, NotFoundError, TooLargeError
 from pantry.core.paths import Paths
+from pantry.core.permissions import Grant, Permission
 from pantry.core.refs import ModelName
-from pantry.permissions import Grant, Permission
 from pantry.store.apps import Apps
 from pantry.store.database import Database
 from pantry.store.keys import Keys

@@ -1,0 +1,226 @@
+"""From a flatpack file to the store: signature, licence, format, then all its files at once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pantry.core.errors import BadFileError, PolicyRefusedError, VerificationError
+from pantry.core.files import storage_errors
+from pantry.core.paths import Paths
+from pantry.core.refs import Digest, ModelName
+from pantry.flatpack.archive import Reader
+from pantry.flatpack.manifest import Manifest
+from pantry.flatpack.signature import Verdict, judge
+from pantry.flatpack.statement import Entry as FileEntry
+from pantry.flatpack.trust import Trust, load_trust
+from pantry.formats.safety import scan
+from pantry.formats.split import part_name
+from pantry.install.split_files import joined
+from pantry.operations.models import inspect_file, with_told
+from pantry.policy.admission import Candidate, admit
+from pantry.repository.fetch import Fetcher
+from pantry.store.blobs import Staged
+from pantry.store.models import Store
+from pantry.store.packages import NewFile, NewModel, NewPackage, Package, Packages
+
+StepName = Literal[
+    "resolving", "metadata verified", "waiting", "downloading", "digest verified", "signature", "licence",
+    "joining", "base terms", "base found", "rebuilding", "installed",
+]  # fmt: skip
+_RUNNABLE = (".gguf", ".echo")
+Say = Callable[[StepName, str], None]
+"""Told each step with a few words on its outcome."""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Where a flatpack comes from. `digest` is that of the file; `signed`: no mode makes up for a missing trust.
+
+    `shipped`: it came with Pantry.
+    """
+
+    source: str
+    digest: Digest | None = None
+    name: ModelName | None = None
+    expected: tuple[str, str] | None = None
+    """The name and version it must be, where somebody promised them."""
+    signed: bool = False
+    shipped: bool = False
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A flatpack that may come in: its files in `folder`, and what was found of it."""
+
+    arrival: Arrival
+    folder: Path
+    entries: Sequence[FileEntry]
+    manifest: Manifest
+    verdict: Verdict
+    contents: Digest
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A file on its way into the store: its path in the package, where it is now, and its digest."""
+
+    path: str
+    file: Path
+    digest: Digest
+    executable: bool = False
+
+
+@contextlib.contextmanager
+def arrived(paths: Paths, file: Path, arrival: Arrival, say: Say, trust: Trust | None = None) -> Iterator[Arrived]:
+    """The files of a flatpack, while the block runs, its signature, licence and format checked.
+
+    Raises VerificationError for a signature that is missing, wrong or not trusted, or for another flatpack than
+    promised; PolicyRefusedError for its licence or format; StorageError. Nothing is left behind.
+    """
+    with Reader(file) as reader:
+        verdict = judge(reader, trust or load_trust(paths))
+        manifest = reader.manifest
+        _check_signature(verdict, arrival, manifest)
+        _check_promise(manifest, arrival)
+        say("signature", verdict.sentence)
+        candidate = Candidate(
+            manifest.name,
+            licence_of(manifest),
+            manifest.model.family if manifest.model else None,
+            signature=verdict.state,
+            files=tuple(entry.digest for entry in reader.statement.entries),  # unboxing holds the files to them
+            arrived=True,
+            shipped=arrival.shipped,
+        )
+        say("licence", admit(paths, candidate).licence)
+        fetcher = Fetcher(paths.partial)
+        with fetcher.folder_for(reader.statement.contents) as folder:
+            entries = reader.unbox(folder, verified_by=verdict)
+            for entry in entries:
+                check_format(folder / entry.path, entry.path)
+            yield Arrived(arrival, folder, entries, manifest, verdict, reader.statement.contents)
+
+
+def install_flatpack(
+    paths: Paths, store: Store, file: Path, arrival: Arrival, say: Say, trust: Trust | None = None
+) -> Package:
+    """Verify the flatpack and take its files into the store as they are. Raises as `arrived` and `install_files`."""
+    with arrived(paths, file, arrival, say, trust) as new:
+        return take_in(store, new)
+
+
+def take_in(store: Store, new: Arrived) -> Package:
+    """Take the files of a flatpack into the store; a model gets its name there, and its parts become one.
+
+    Raises as `install_files`.
+    """
+    whole = joined([(entry.path, new.folder / entry.path, entry.digest) for entry in new.entries], new.folder)
+    executable = {entry.path for entry in new.entries if entry.executable}
+    files = [Incoming(path, place, digest, path in executable) for path, place, digest in whole]
+    return install_files(store, new, files, new.manifest.kind, {})
+
+
+def licence_of(manifest: Manifest) -> str | None:
+    """The licence that counts for use: of the weights, else of the data, else of the code."""
+    return manifest.licence.weights or manifest.licence.data or manifest.licence.code
+
+
+def local_name(package: str, tag: str = "latest") -> ModelName:
+    """The name of a package's model on this machine: `ada/fox` becomes `ada-fox`."""
+    return ModelName.parse(f"{package.replace('/', '-')}:{tag}")
+
+
+def _check_signature(verdict: Verdict, arrival: Arrival, manifest: Manifest) -> None:
+    """A delta that was pulled must be signed whatever the mode: what it builds is in no list but its own."""
+    must = arrival.signed or (manifest.kind == "delta" and arrival.expected is not None)
+    if not verdict.ok or (must and verdict.state != "trusted"):
+        raise VerificationError(
+            verdict.sentence,
+            hint="Trust a signer with: pantry key trust KEY.pem --for 'NAME*'. Nothing was installed.",
+        )
+
+
+def _check_promise(manifest: Manifest, arrival: Arrival) -> None:
+    found = (manifest.name, manifest.version)
+    if arrival.expected is not None and found != arrival.expected:
+        promised = " ".join(arrival.expected)
+        raise VerificationError(f"It should be {promised}, but it is {' '.join(found)}. Nothing was installed.")
+
+
+def check_format(file: Path, shown: str, hint: str = "Nothing was installed.") -> None:
+    """Raises PolicyRefusedError for a file that hides code; no mode of the policy allows that."""
+    verdict = scan(file)
+    if verdict.level == "refused":
+        reasons = "; ".join(str(finding) for finding in verdict.findings if finding.level == "refused")
+        raise PolicyRefusedError(f"{shown} is refused: {reasons}.", hint=hint)
+
+
+def install_files(
+    store: Store, new: Arrived, files: Sequence[Incoming], kind: str, facts: Mapping[str, Any]
+) -> Package:
+    """Take `files` into the store as the flatpack's package, of that kind; a model has `facts` beside its own.
+
+    Raises BadFileError for a damaged model, ConflictError when its name is taken, StorageError.
+    """
+    model = _model(files, new, facts) if kind == "model" else None
+    manifest = new.manifest
+    package = NewPackage(
+        manifest.name,
+        manifest.version,
+        kind,
+        manifest.summary,
+        new.contents,
+        new.arrival.source,
+        new.arrival.digest,
+        new.verdict.signer,
+        manifest.model_dump(mode="json", exclude_none=True),
+    )
+    taken = [NewFile(each.path, staged(each.file, each.digest), each.executable) for each in files]
+    return Packages(store).install(package, taken, model)
+
+
+def staged(file: Path, digest: Digest) -> Staged:
+    """A file whose digest is known, read-only from now on, ready to become a blob."""
+    with storage_errors(f"Installing {file.name}"):
+        file.chmod(0o444)
+        return Staged(file, digest, file.stat().st_size)
+
+
+def _model(files: Sequence[Incoming], new: Arrived, more: Mapping[str, Any]) -> NewModel | None:
+    manifest = new.manifest
+    weights = _weights(files, manifest)
+    if weights is None:
+        return None
+    kind, facts = inspect_file(weights.file)
+    told: dict[str, Any] = {
+        "licence": licence_of(manifest),
+        "version": manifest.version,
+        "package": manifest.name,
+        "signed_by": new.verdict.signer,
+        "summary": manifest.summary,
+    }
+    if manifest.model:
+        told |= {"family": manifest.model.family, "tags": list(manifest.model.tags)}
+    return NewModel(
+        new.arrival.name or local_name(manifest.name), weights.path, kind, with_told(facts, told | dict(more))
+    )
+
+
+def _weights(files: Sequence[Incoming], manifest: Manifest) -> Incoming | None:
+    """The file an engine loads: the one the manifest names, else the only GGUF file; None for other formats."""
+    named = manifest.model.file if manifest.model else None
+    if named is not None:
+        part = part_name(named)
+        named = part.whole if part else named
+        for each in files:
+            if each.path == named:
+                return each if named.endswith(_RUNNABLE) else None
+        raise BadFileError(f"The manifest names the file {named!r}, which is not in the flatpack.")
+    found = [each for each in files if each.path.endswith(_RUNNABLE)]
+    if len(found) > 1:
+        raise BadFileError(f"The flatpack holds {len(found)} models, and its manifest does not say which to load.")
+    return found[0] if found else None
