@@ -25,12 +25,13 @@ from pantry.core.errors import ModelNotFoundError
 from pantry.core.paths import find_paths
 from pantry.core.refs import Digest, ModelName
 from pantry.engines import machine
+from pantry.evaluation.capabilities import Measurement
 from pantry.evaluation.evidence import Evidence
 from pantry.evaluation.speeds import Speed
-from pantry.operations.choose import Selector
-from pantry.operations.models import add_model
-from pantry.policy.decision import Policy
-from pantry.selection import Measurement, Request, fit, parse_needs
+from pantry.install.installed import add_model
+from pantry.policy.rules import Policy
+from pantry.selection import Request, fit, parse_needs
+from pantry.selection.selector import Selector
 from pantry.store.models import InstalledModel, Store
 from tests.random_model import write_random_model
 

@@ -33,7 +33,7 @@ from pantry.access.requests import Limits, decide_request, list_requests
 from pantry.client import Client
 from pantry.core.errors import PantryError
 from pantry.core.permissions import Grant, Permission
-from pantry.operations.page import page_link
+from pantry.operations.service import page_link
 from tests.service.running import Service, starting, wait_until
 
 GROWTH = 1.05  # of resident memory, between the warm-up and the end

@@ -15,7 +15,7 @@ from pantry.catalogue.memory import memory_size
 from pantry.catalogue.rights import USES, Circumstances
 from pantry.catalogue.schema import KINDS, Entry, Family, ModelEntry
 from pantry.core.units import format_bytes
-from pantry.policy.decision import Policy
+from pantry.policy.rules import Policy
 
 FOLDER = Path(__file__).parent
 PAGES = ("catalogue.md", "licences.md")

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import typer
 
-import pantry.cli
 from pantry.core.errors import INTERRUPTED_EXIT_CODE, PantryError, StorageError
 from pantry.core.units import printable
 
@@ -42,7 +41,7 @@ def build_app() -> typer.Typer:
             typer.echo(f"pantry {__version__}")
             raise typer.Exit
 
-    for module in pkgutil.iter_modules(pantry.cli.__path__):
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         if not module.name.startswith("_"):
             importlib.import_module(f"pantry.cli.{module.name}").register(app)
     return app

@@ -71,15 +71,16 @@ def fit(
     from pantry.core.paths import find_paths
     from pantry.core.units import format_bytes, parse_bytes
     from pantry.engines.machine import machine_facts
-    from pantry.selection import fit as operations
+    from pantry.operations.fit import fit_named
+    from pantry.selection.fit import what_fits
 
     paths = find_paths()
     catalogue = open_catalogue(paths)
     machine = machine_facts(paths, vram=parse_bytes(vram) if vram else None)
     if refs:
-        fits = operations.fit_named(paths, catalogue, refs, machine, cache_type=cache, parallel=parallel)
+        fits = fit_named(paths, catalogue, refs, machine, cache_type=cache, parallel=parallel)
     else:
-        fits = operations.what_fits(catalogue, machine, cache_type=cache)
+        fits = what_fits(catalogue, machine, cache_type=cache)
     if as_json:
         print_json([each.to_json() for each in fits])
         return

@@ -134,7 +134,7 @@ def encrypt(
     md5: bool = typer.Option(True, "--md5/--no-md5", help="Print MD5 sums too; leaving them out is faster."),
 ) -> None:
     """Write .enc files as point-alpaca did. This is no protection against an attacker; prefer `delta make`."""
-    from pantry.operations.enc_files import encrypt_files
+    from pantry.operations.deltas import encrypt_files
 
     with _progress("Encrypting") as progress:
         written = encrypt_files(target, key, folder, md5=md5, progress=progress)
@@ -148,7 +148,7 @@ def decrypt(
 ) -> None:
     """Rebuild files from point-alpaca's .enc files: ENC… KEY OUTDIR. Prints the sha256 and md5 of each."""
     from pantry.core.errors import UsageError
-    from pantry.operations.enc_files import decrypt_files
+    from pantry.operations.deltas import decrypt_files
 
     if len(arguments) < 3:
         raise UsageError("Expected: pantry delta decrypt ENC… KEY OUTDIR.")

@@ -112,7 +112,7 @@ def _verify_store(as_json: bool) -> None:
     from pantry.cli._output import print_json
     from pantry.core.errors import VerificationError
     from pantry.core.paths import find_paths
-    from pantry.operations.upkeep import verify_everything
+    from pantry.operations.packages import verify_everything
 
     with _progress("Verifying the store") as progress:
         damages = verify_everything(find_paths(), progress)

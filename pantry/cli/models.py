@@ -27,7 +27,7 @@ def list_models(as_json: bool = typer.Option(False, "--json", help="Print JSON."
     from pantry.cli._output import note, print_json, print_table
     from pantry.core.paths import find_paths
     from pantry.core.units import format_bytes
-    from pantry.operations.models import installed_models
+    from pantry.install.installed import installed_models
     from pantry.operations.packages import packages_without_model
 
     models = installed_models(find_paths())
@@ -67,10 +67,10 @@ def show(
     from pantry.core.errors import NotFoundError, UsageError
     from pantry.core.paths import find_paths
     from pantry.engines.machine import machine_facts
+    from pantry.install.resolve import offered
     from pantry.operations.catalogue import describe_any
+    from pantry.operations.fit import fit_named
     from pantry.operations.packages import shown_package
-    from pantry.operations.repositories import offered
-    from pantry.selection.fit import fit_named
 
     paths = find_paths()
     if (package := shown_package(paths, model)) is not None:
@@ -219,7 +219,7 @@ def _fit_line(fit: Fit) -> str:
 def path(model: str = typer.Argument(help="Name of the model.")) -> None:
     """Print the path of a model's file, after checking its digest. The file is read-only and must stay as it is."""
     from pantry.core.paths import find_paths
-    from pantry.operations.models import model_path
+    from pantry.install.installed import model_path
 
     typer.echo(model_path(find_paths(), model))
 
@@ -233,7 +233,7 @@ def add(
     from pantry.core.paths import find_paths
     from pantry.core.refs import ModelName
     from pantry.core.units import format_bytes
-    from pantry.operations.models import add_model
+    from pantry.install.installed import add_model
     from pantry.store.models import Store
 
     with Store.open(find_paths()) as store, _progress(f"Adding {file.name}") as progress:

@@ -37,7 +37,7 @@ def open_(
 
 
 def _change_desktop(register: bool) -> None:
-    from pantry.operations.desktop import register_links, unregister_links
+    from pantry.operations.links import register_links, unregister_links
 
     if register:
         typer.echo(register_links())

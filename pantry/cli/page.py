@@ -16,7 +16,7 @@ def page(
     import webbrowser
 
     from pantry.core.paths import find_paths
-    from pantry.operations.page import page_link
+    from pantry.operations.service import page_link
 
     address = page_link(find_paths())
     if link:

@@ -20,9 +20,8 @@ def show(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> N
     from pantry.cli._catalogue import open_catalogue
     from pantry.cli._output import note, print_json, print_table
     from pantry.core.paths import find_paths
-    from pantry.operations.policy import load_policy
-    from pantry.policy.decision import Policy
-    from pantry.policy.file import FILE
+    from pantry.policy.file import FILE, load_policy
+    from pantry.policy.rules import Policy
 
     paths = find_paths()
     policy = load_policy(paths, open_catalogue(paths))
@@ -49,8 +48,8 @@ def set_rules(rules: list[str] = typer.Argument(help="rule=value; an empty value
     from pantry.cli._catalogue import open_catalogue
     from pantry.core.errors import UsageError
     from pantry.core.paths import find_paths
-    from pantry.operations import policy as operations
     from pantry.policy.file import FILE
+    from pantry.policy.file import set_rules as change_rules
 
     changes = {}
     for rule in rules:
@@ -59,7 +58,7 @@ def set_rules(rules: list[str] = typer.Argument(help="rule=value; an empty value
             raise UsageError(f"{rule!r} is not a rule with a value.", hint="Write it like mode=enforce.")
         changes[name] = value
     paths = find_paths()
-    operations.set_rules(paths, open_catalogue(paths), changes)
+    change_rules(paths, open_catalogue(paths), changes)
     typer.echo(f"Written to {paths.config / FILE}.")
 
 

@@ -65,7 +65,7 @@ def gc(
     from pantry.cli._output import print_json
     from pantry.core.paths import find_paths
     from pantry.core.units import format_bytes
-    from pantry.operations.upkeep import collect_garbage
+    from pantry.operations.packages import collect_garbage
 
     cleaned = collect_garbage(find_paths(), everything=everything)
     if as_json:

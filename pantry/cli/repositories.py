@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from pantry.operations.repositories import Looked
+    from pantry.install.resolve import Looked
     from pantry.repository.root_change import RootState
 
 PANEL = "Models"

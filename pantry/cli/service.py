@@ -150,7 +150,7 @@ def env(
     """Print the variables that point OpenAI clients at Pantry: eval "$(pantry env)"."""
     from pantry.cli._output import print_json
     from pantry.core.paths import find_paths
-    from pantry.operations.environment import client_variables, shell_lines
+    from pantry.operations.service import client_variables, shell_lines
 
     variables = client_variables(find_paths())
     if as_json:

@@ -87,7 +87,7 @@ def _run_script(
     from pantry.cli._output import note
     from pantry.core.paths import find_paths
     from pantry.core.units import format_bytes, format_duration
-    from pantry.operations.train_script import examine_script, limits_for, run_recipe_script
+    from pantry.operations.train import examine_script, limits_for, run_recipe_script
 
     script = examine_script(find_paths(), folder, out)
     limits = limits_for(minutes, network)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pantry.core.refs import Digest
+from pantry.evaluation.capabilities import Measurement
 from pantry.evaluation.scores import scores_of
 from pantry.evaluation.speeds import Speed, speeds_of
-from pantry.selection import Measurement
 from pantry.store.database import Database
 
 

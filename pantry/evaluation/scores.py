@@ -30,7 +30,7 @@ from pantry.core.files import storage_errors
 from pantry.core.foreign_json import parse_file_json
 from pantry.core.paths import Paths
 from pantry.core.refs import Digest, ModelName
-from pantry.selection import KNOWN_CAPABILITIES, Measurement
+from pantry.evaluation.capabilities import KNOWN_CAPABILITIES, Measurement
 from pantry.store.database import Database
 from pantry.store.models import Store
 
@@ -117,6 +117,11 @@ def scores_of(database: Database) -> dict[Digest, dict[str, Measurement]]:
     for each in list_scores(database):
         found.setdefault(each.model, {})[each.capability] = Measurement(each.score, each.date, each.engine)
     return found
+
+
+def score_values(database: Database, model: Digest) -> dict[str, float]:
+    """The capability scores of one model, by capability."""
+    return {name: each.score for name, each in scores_of(database).get(model, {}).items()}
 
 
 def _read(file: Path) -> list[_Row]:

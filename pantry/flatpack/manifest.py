@@ -333,3 +333,8 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 def _unfilled(where: str, found: list[Placeholder]) -> str:
     return "\n".join(f"{where}, line {item.line}: {item.field} is still {item.text}." for item in found)
+
+
+def licence_of(manifest: Manifest) -> str | None:
+    """The licence that counts for use: of the weights, else of the data, else of the code."""
+    return manifest.licence.weights or manifest.licence.data or manifest.licence.code

@@ -10,18 +10,17 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from pantry.core.errors import BadFileError
 from pantry.core.files import storage_errors
+from pantry.core.progress import Progress
 from pantry.core.refs import Digest
 from pantry.formats.gguf import MAGIC, TENSOR_TYPES, GGUFHeader, TensorInfo, read_header
 
-Progress = Callable[[int, int], None]
-"""Told (bytes done, bytes in all) now and then."""
 MAX_PARTS = 1000
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
 _SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")

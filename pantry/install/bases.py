@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pantry.core.errors import NotFoundError, PantryError, UsageError
 from pantry.core.paths import Paths
+from pantry.core.progress import Progress
 from pantry.core.refs import Digest, ModelName
 from pantry.flatpack.licence import check_licence
 from pantry.flatpack.manifest import DeltaBase
@@ -22,7 +23,7 @@ from pantry.store.models import InstalledModel, Store
 from pantry.store.packages import Packages
 from pantry.workshop.delta.folder import DeltaFolder
 from pantry.workshop.delta.match import MatchedBase, match_base, may_fit
-from pantry.workshop.delta.sources import Progress, Source
+from pantry.workshop.delta.sources import Source
 
 _TENSORS = (".safetensors", ".gguf", ".bin", ".pth", ".pt")
 _LARGEST_SET = 2000  # files of one package that are looked into for tensors

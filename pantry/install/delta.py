@@ -18,15 +18,16 @@ from pantry.core.errors import (
     VerificationError,
 )
 from pantry.core.paths import Paths
+from pantry.core.progress import Progress
 from pantry.core.units import format_bytes, printable
-from pantry.flatpack.manifest import DeltaBase, Manifest
+from pantry.flatpack.manifest import DeltaBase, Manifest, licence_of
 from pantry.install.bases import FoundBase, base_here, known_licence
 from pantry.install.delta_files import open_model
-from pantry.install.flatpack import Arrived, Incoming, Say, check_format, install_files, licence_of
+from pantry.install.flatpack import Arrived, Incoming, Say, check_format, install_files
 from pantry.install.split_files import joined
 from pantry.policy.admission import Candidate, admit
 from pantry.policy.joint_licence import stricter_licence
-from pantry.repository.fetch import Fetcher, Progress
+from pantry.repository.fetch import Fetcher
 from pantry.repository.refs import SUFFIX, HubRef, NamedRef, UrlRef, parse_ref
 from pantry.store.models import Store
 from pantry.store.packages import Package

@@ -13,16 +13,17 @@ from pantry.core.files import storage_errors
 from pantry.core.paths import Paths
 from pantry.core.refs import Digest, ModelName
 from pantry.flatpack.archive import Reader
-from pantry.flatpack.manifest import Manifest
+from pantry.flatpack.manifest import Manifest, licence_of
 from pantry.flatpack.signature import Verdict, judge
 from pantry.flatpack.statement import Entry as FileEntry
 from pantry.flatpack.trust import Trust, load_trust
 from pantry.formats.safety import scan
 from pantry.formats.split import part_name
+from pantry.install.model_facts import inspect_file, with_told
 from pantry.install.split_files import joined
-from pantry.operations.models import inspect_file, with_told
 from pantry.policy.admission import Candidate, admit
 from pantry.repository.fetch import Fetcher
+from pantry.repository.refs import local_name
 from pantry.store.blobs import Staged
 from pantry.store.models import Store
 from pantry.store.packages import NewFile, NewModel, NewPackage, Package, Packages
@@ -122,16 +123,6 @@ def take_in(store: Store, new: Arrived) -> Package:
     executable = {entry.path for entry in new.entries if entry.executable}
     files = [Incoming(path, place, digest, path in executable) for path, place, digest in whole]
     return install_files(store, new, files, new.manifest.kind, {})
-
-
-def licence_of(manifest: Manifest) -> str | None:
-    """The licence that counts for use: of the weights, else of the data, else of the code."""
-    return manifest.licence.weights or manifest.licence.data or manifest.licence.code
-
-
-def local_name(package: str, tag: str = "latest") -> ModelName:
-    """The name of a package's model on this machine: `ada/fox` becomes `ada-fox`."""
-    return ModelName.parse(f"{package.replace('/', '-')}:{tag}")
 
 
 def _check_signature(verdict: Verdict, arrival: Arrival, manifest: Manifest) -> None:

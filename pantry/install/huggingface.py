@@ -11,14 +11,15 @@ from typing import Any
 
 from pantry.core.files import TEMPORARY_PREFIX
 from pantry.core.paths import Paths
+from pantry.core.progress import Progress
 from pantry.core.refs import Digest, ModelName
 from pantry.core.units import format_bytes
 from pantry.formats.split import part_name
 from pantry.install.flatpack import Say, check_format, staged
+from pantry.install.model_facts import inspect_file, name_from_file, with_told
 from pantry.install.split_files import joined
-from pantry.operations.models import inspect_file, name_from_file, with_told
 from pantry.policy.admission import Candidate, admit
-from pantry.repository.fetch import Fetcher, Progress
+from pantry.repository.fetch import Fetcher
 from pantry.repository.huggingface import HubFile, HubModel, cached, check_small, wanted
 from pantry.repository.refs import HubRef
 from pantry.store.models import Store

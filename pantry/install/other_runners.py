@@ -17,7 +17,8 @@ from pantry.core.foreign_json import parse_file_json
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.formats.split import part_name, parts_beside
-from pantry.operations.models import add_model, inspect_file, name_from_file
+from pantry.install.installed import add_model
+from pantry.install.model_facts import inspect_file, name_from_file
 from pantry.store.models import Store
 
 Runner = Literal["huggingface", "ollama", "lmstudio"]

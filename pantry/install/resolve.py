@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from pantry.core.errors import DownloadError, NotFoundError, did_you_mean
+from dataclasses import dataclass
+
+from pantry.catalogue.received import MAX_RECEIVED, Received, install_entries, received_entries, remove_entries
+from pantry.core.errors import BadFileError, DownloadError, NotFoundError, PantryError, UsageError, did_you_mean
+from pantry.core.files import write_atomically
 from pantry.core.paths import Paths
-from pantry.core.settings import Settings
+from pantry.core.settings import Settings, load_settings
 from pantry.install.flatpack import Say
-from pantry.operations.repositories import entries_named, refresh_repository
 from pantry.repository.configured import Repositories
-from pantry.repository.entry import Entry
+from pantry.repository.entry import Entry, Snapshot
+from pantry.repository.fetch import Fetcher
 from pantry.repository.index import Index, has_expired, newest
-from pantry.repository.refs import NamedRef
+from pantry.repository.limits import Limits
+from pantry.repository.refs import NamedRef, parse_ref
+from pantry.repository.source import Repository, open_repository
 from pantry.store.database import Database
 
 
@@ -72,3 +78,97 @@ def _named(paths: Paths, name: str, repository: str) -> list[Entry]:
         return entries_named(paths, name, repository)
     except NotFoundError:
         return []
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a look at a repository brought. `problem`: why its catalogue entries are not those it offers now."""
+
+    snapshot: Snapshot
+    entries: Received | None = None
+    problem: PantryError | None = None
+
+
+def fetcher_of(paths: Paths, settings: Settings) -> Fetcher:
+    """The downloader of a home, as its settings say."""
+    return Fetcher(paths.partial, Limits(bandwidth=settings.bandwidth, connections=settings.connections))
+
+
+def refresh_repository(paths: Paths, name: str, settings: Settings | None = None) -> Looked:
+    """Look at one repository now. Raises UsageError when offline, VerificationError, DownloadError.
+
+    Flatpacks can be pulled also where its catalogue entries cannot be taken in.
+    """
+    settings = settings or load_settings(paths)
+    if settings.offline:
+        raise UsageError("Pantry is set to work offline.", hint="Unset PANTRY_OFFLINE, or offline in config.toml.")
+    repository, fetcher = opened(paths, name), fetcher_of(paths, settings)
+    snapshot = repository.snapshot(fetcher)
+    with Database(paths.database) as database:
+        Index(database).replace(snapshot)
+    try:
+        return Looked(snapshot, _take_entries(paths, repository, snapshot, fetcher))
+    except PantryError as error:
+        return Looked(snapshot, problem=error)
+
+
+def _take_entries(paths: Paths, repository: Repository, snapshot: Snapshot, fetcher: Fetcher) -> Received | None:
+    """Bring the repository's catalogue entries up to date; they are fetched when they are others than last time."""
+    name, offered = snapshot.repository, snapshot.catalogue
+    mark = Repositories(paths).state(name) / "entries.digest"
+    if offered is None:
+        remove_entries(paths, name)
+        mark.unlink(missing_ok=True)
+        return None
+    here = next((each for each in received_entries(paths) if each.repository == name), None)
+    if here is not None and mark.is_file() and mark.read_text() == str(offered.digest):
+        return here
+    if offered.length > MAX_RECEIVED:
+        raise BadFileError(
+            f"The catalogue entries of {name} have {offered.length} bytes; at most {MAX_RECEIVED} are read."
+        )
+    with repository.fetched(offered, fetcher) as file:
+        content = file.read_bytes()
+    received = install_entries(
+        paths, name, snapshot.version, content, f"root version {snapshot.root_version} of {name}"
+    )
+    write_atomically(mark, str(offered.digest).encode())
+    return received
+
+
+def opened(paths: Paths, name: str) -> Repository:
+    """A configured repository, ready to be asked. Raises NotFoundError with the nearest name."""
+    repositories = Repositories(paths)
+    configured = repositories.get(name)
+    return open_repository(configured.kind, repositories.place(configured))
+
+
+def entries_named(paths: Paths, name: str, repository: str | None = None) -> list[Entry]:
+    """All versions of a name on offer, newest first. Raises NotFoundError with the nearest name."""
+    with Database(paths.database) as database:
+        index = Index(database)
+        found = index.named(name, repository)
+        if found:
+            return found
+        names = index.names()
+    where = f"The repository {repository}" if repository else "No repository"
+    otherwise = "See what there is with: pantry search" if names else "Add one: pantry repo add NAME URL --root FILE"
+    raise NotFoundError(
+        f"{where} {'does not offer' if repository else 'offers'} {name!r}.",
+        hint=did_you_mean(name, names, otherwise),
+    )
+
+
+def offered(paths: Paths, text: str) -> list[Entry]:
+    """What a pull of `name` or `name:version` would choose from, newest first; nothing for any other text."""
+    try:
+        ref = parse_ref(text)
+    except UsageError:
+        return []
+    if not isinstance(ref, NamedRef):
+        return []
+    with Database(paths.database) as database:
+        index = Index(database)
+        found = (index.named(ref.name, each.name) for each in Repositories(paths).list())
+        entries = next(filter(None, found), [])
+    return [entry for entry in entries if ref.version in (None, entry.version)]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pantry.core.errors import BadFileError
 from pantry.core.files import TEMPORARY_PREFIX, storage_errors
+from pantry.core.progress import Progress
 from pantry.core.refs import Digest
 from pantry.formats.split import join, part_name, parts_beside
-from pantry.store.blobs import Progress
 
 Arriving = tuple[str, Path, Digest]
 """The path of a file in its package, where it is now, and its digest."""

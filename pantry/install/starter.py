@@ -10,8 +10,7 @@ from pantry.core.paths import Paths
 from pantry.flatpack.keys import load_public_key
 from pantry.flatpack.trust import Rule, Trust
 from pantry.install.flatpack import Arrival, install_flatpack
-from pantry.operations.models import STARTER
-from pantry.starter import FLATPACK, NAME, SIGNER
+from pantry.starter import FLATPACK, NAME, SIGNER, STARTER
 from pantry.store.models import InstalledModel, Store
 
 

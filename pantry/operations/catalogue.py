@@ -17,9 +17,9 @@ from pantry.catalogue.schema import Entry, Family, ModelEntry, Source, Use
 from pantry.core.errors import ModelNotFoundError, NotFoundError, PantryError
 from pantry.core.paths import Paths
 from pantry.evaluation.scores import Score, list_scores
-from pantry.operations.models import installed_model
-from pantry.operations.policy import installed_answers
+from pantry.install.installed import installed_model
 from pantry.policy.identity import chain_of_installed, identity_of
+from pantry.policy.subjects import installed_answers
 from pantry.store.models import InstalledModel, Store
 
 

@@ -13,11 +13,13 @@ from pydantic import ValidationError
 
 from pantry.core.errors import (
     ConflictError,
+    NotFoundError,
     PolicyRefusedError,
     UsageError,
 )
 from pantry.core.files import storage_errors, write_atomically
 from pantry.core.paths import Paths
+from pantry.core.progress import Progress
 from pantry.core.refs import Digest
 from pantry.flatpack.archive import pack
 from pantry.flatpack.dataset_card import load_card
@@ -26,6 +28,8 @@ from pantry.flatpack.signature import Verdict
 from pantry.install.bases import published_as
 from pantry.install.delta_files import open_model, opened_delta
 from pantry.policy.joint_licence import licence_named, licence_of_chain, stricter_licence
+from pantry.workshop import enc
+from pantry.workshop.checksums import ChecksumList
 from pantry.workshop.delta.adapter import LoraAdapter
 from pantry.workshop.delta.chain import apply_chain, in_order_of_use
 from pantry.workshop.delta.folder import DeltaFolder, delta_table
@@ -35,7 +39,7 @@ from pantry.workshop.delta.make import write_payload
 from pantry.workshop.delta.payload import PAYLOAD_NAME, BaseTerms
 from pantry.workshop.delta.plan import Planner
 from pantry.workshop.delta.room import room_beside
-from pantry.workshop.delta.sources import Progress, Source, part_of
+from pantry.workshop.delta.sources import Source, part_of
 
 _NO_CARD = f"Made by comparing weights that came without a {CARD_NAME}."
 
@@ -277,3 +281,55 @@ def _finish(folder: Path, out: Path) -> MadeDelta:
         size = sum(file.stat().st_size for file in folder.iterdir())
         folder.rename(out)
     return MadeDelta(out, size, report)
+
+
+def encrypt_files(
+    target: Path, key: Path, folder: Path, *, md5: bool = True, progress: Progress | None = None
+) -> list[enc.Written]:
+    """Write `.enc` files for `target`, a file or every file directly in a folder. Raises as `enc.encrypt`."""
+    return [enc.encrypt(file, key, folder, md5=md5, progress=progress) for file in _files_in(target)]
+
+
+def decrypt_files(
+    encrypted: Sequence[Path],
+    key: Path,
+    folder: Path,
+    *,
+    checksums: Path | None = None,
+    md5: bool = True,
+    progress: Progress | None = None,
+) -> list[enc.Written]:
+    """Rebuild plain files from `.enc` files and folders of them; files already there and right are left.
+
+    With `checksums`, a list of md5 or sha256 sums or addresses, listed files must all be there, and sums are checked
+    before and after. Without `md5`, MD5 is left out where the list does not need it; it is the slowest part.
+    Raises NotFoundError, BadFileError, VerificationError, ConflictError; the file at fault is not
+    written, earlier ones stay.
+    """
+    files = [file for path in encrypted for file in _files_in(path, "*.enc")]
+    wanted = ChecksumList.read(checksums) if checksums else ChecksumList()
+    if missing := wanted.missing({file.name for file in files}):
+        raise NotFoundError(f"Listed, but not there: {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}.")
+    md5 = md5 or wanted.needs_md5
+    written = []
+    for file in files:
+        if wanted.names.get(file.name):
+            wanted.check(enc.checksums_of(file))
+        name = enc.EncName.parse(file.name)
+        result = enc.already_there(folder / name.plain, name.digest, md5=md5)
+        result = result or enc.decrypt(file, key, folder, md5=md5, progress=progress)
+        wanted.check(result)
+        written.append(result)
+    return written
+
+
+def _files_in(path: Path, pattern: str = "*") -> list[Path]:
+    """The file itself, or the plain files directly in a folder that match the pattern, sorted."""
+    if path.is_dir():
+        found = sorted(file for file in path.glob(pattern) if file.is_file() and not file.name.startswith("."))
+        if not found:
+            raise NotFoundError(f"The folder {path} holds no files like {pattern}.")
+        return found
+    if not path.is_file():
+        raise NotFoundError(f"There is no file {path}.")
+    return [path]

@@ -25,8 +25,9 @@ from pantry.engines.adapter import ENGINES, ModelFile
 from pantry.engines.adapters.llama_cpp import cpu_features
 from pantry.engines.choose import SPEED, choose_engine, load_options
 from pantry.engines.measure import EngineSpeed, measure_engine
-from pantry.operations.models import STARTER, find_model
+from pantry.install.installed import find_model
 from pantry.operations.service import find_service
+from pantry.starter import STARTER
 from pantry.store.database import now
 from pantry.store.models import Store
 

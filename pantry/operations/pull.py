@@ -17,20 +17,20 @@ from pantry.core.errors import (
 )
 from pantry.core.locks import locked
 from pantry.core.paths import Paths
+from pantry.core.progress import Progress
 from pantry.core.refs import Digest, ModelName
 from pantry.core.settings import Settings, load_settings
 from pantry.core.units import format_bytes
 from pantry.flatpack.archive import Reader
 from pantry.install.catalogue_source import place_in_catalogue
-from pantry.install.flatpack import Arrival, Say, arrived, local_name, take_in
-from pantry.install.resolve import resolve
-from pantry.operations.repositories import fetcher_of, opened
+from pantry.install.flatpack import Arrival, Say, arrived, take_in
+from pantry.install.resolve import fetcher_of, opened, resolve
 from pantry.policy.admission import Candidate, admit
 from pantry.repository.configured import Repositories
 from pantry.repository.entry import Entry
-from pantry.repository.fetch import Progress, Wanted
-from pantry.repository.refs import FileRef, HubRef, NamedRef, UrlRef, parse_ref
-from pantry.store.models import Store
+from pantry.repository.fetch import Wanted
+from pantry.repository.refs import FileRef, HubRef, NamedRef, UrlRef, local_name, parse_ref
+from pantry.store.models import InstalledModel, Store
 from pantry.store.packages import Package, Packages
 
 MOST_DELTAS = 16
@@ -288,3 +288,30 @@ def _done(job: Job, store: Store, package: Package, name: ModelName) -> Pulled:
     model = _model_of(store, package, name)
     job.say("installed", f"{package.name} {package.version}, {format_bytes(package.size)}")
     return Pulled(package, model)
+
+
+def download_model(paths: Paths, name: str, url: str | None, progress: Progress) -> InstalledModel:
+    """Fetch, verify and install a model by its name in the repositories or the catalogue, or from an address.
+
+    It is installed under `name`. Callers are strangers: a path of this machine is no model. Blocking. Raises
+    UsageError, NotFoundError, and all that a pull raises.
+    """
+    wanted = ModelName.parse(name)
+    pulled = _from_address(paths, wanted, url, progress) if url is not None else _by_name(paths, wanted, progress)
+    if pulled.model is None:
+        raise UsageError(f"{pulled.package.name} is installed, but it is no model that can run.")
+    with Store.open(paths) as store:
+        return store.get(pulled.model)
+
+
+def _from_address(paths: Paths, name: ModelName, url: str, progress: Progress) -> Pulled:
+    if isinstance(parse_ref(url), FileRef | NamedRef):
+        raise UsageError(f"{url[:120]!r} is no address.", hint="It begins with https:// or hf://.")
+    return pull(paths, url, Options(name=name), progress=progress)
+
+
+def _by_name(paths: Paths, name: ModelName, progress: Progress) -> Pulled:
+    """From the configured repositories, else from where the catalogue says that the model's files are."""
+    if not isinstance(parse_ref(str(name)), NamedRef):
+        raise UsageError(f"{str(name)!r} is not the name of a model in a repository.")
+    return pull(paths, str(name), Options(name=name), progress=progress)

@@ -10,7 +10,7 @@ from pantry.core.errors import PolicyRefusedError
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.engines.provider import FORMAT, Provider, keep_key
-from pantry.operations.policy import load_policy
+from pantry.policy.file import load_policy
 from pantry.store.models import InstalledModel, Store
 
 

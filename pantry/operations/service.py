@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from pantry.client.connection import ServiceConnection
 from pantry.client.discovery import ServiceInfo, lock_holder
-from pantry.core.errors import PantryError, ServiceUnavailableError
+from pantry.core.errors import PantryError, ServiceUnavailableError, UsageError, did_you_mean
 from pantry.core.files import storage_errors
 from pantry.core.paths import Paths, absolute_home, make_private
 
@@ -138,3 +139,43 @@ def _reason(log: Path, position: int) -> str:
         if told or lines:
             return (told or lines)[-1]
     return "it gave no reason."
+
+
+def client_variables(paths: Paths) -> dict[str, str]:
+    """Names and values for OpenAI clients. Raises ServiceUnavailableError when the service does not run."""
+    info = find_service(paths)
+    if info is None:
+        raise ServiceUnavailableError("Pantry is not running.", hint="Start it with: pantry up --detach")
+    with storage_errors("Reading the owner's key"):
+        key = paths.key_file.read_text().strip()
+    return {
+        "OPENAI_BASE_URL": f"{info.url}/v1",
+        "OPENAI_API_BASE": f"{info.url}/v1",
+        "OPENAI_API_KEY": key,
+        "PANTRY_URL": info.url,
+    }
+
+
+def shell_lines(variables: dict[str, str], shell: str | None) -> str:
+    """The lines that set the variables in `shell`, or in the shell that the variable SHELL names."""
+    name = shell or PurePath(os.environ.get("SHELL", "sh")).name
+    if name in ("sh", "bash", "zsh", "dash", "ksh", "ash"):
+        form = "export {name}={value}"
+    elif name == "fish":
+        form = "set -gx {name} {value};"
+    elif name in ("powershell", "pwsh"):
+        form = "$Env:{name} = {value}"
+    else:
+        hint = did_you_mean(name, ["sh", "fish", "powershell"], "Use --shell sh.")
+        raise UsageError(f"The shell {name!r} is not known.", hint=hint)
+    return "\n".join(form.format(name=key, value=shlex.quote(value)) for key, value in variables.items())
+
+
+def page_link(paths: Paths) -> str:
+    """An address that logs one browser in, once; the service is started when none runs.
+
+    The code is behind the `#`: browsers send that part to nobody, and the page takes it out of the address at once.
+    """
+    info = ensure_service(paths).info
+    code = ServiceConnection(paths).post("/admin/page-code", {})["code"]
+    return f"{info.url}/ui/#{code}"

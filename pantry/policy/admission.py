@@ -11,9 +11,8 @@ from pantry.core.errors import PantryError
 from pantry.core.paths import Paths
 from pantry.core.refs import Digest
 from pantry.flatpack.signature import State as SignatureOutcome
-from pantry.operations.policy import load_policy
 from pantry.policy.decision import Decision, SignatureState, Subject, decide
-from pantry.policy.file import policy_text
+from pantry.policy.file import load_policy, policy_text
 from pantry.policy.identity import families_of
 
 _SIGNATURES: dict[SignatureOutcome, SignatureState] = {

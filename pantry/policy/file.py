@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from pantry.catalogue.lookup import Catalogue
+from pantry.catalogue.schema import Family
 from pantry.core.errors import UsageError
-from pantry.core.files import storage_errors
+from pantry.core.files import storage_errors, write_atomically
 from pantry.core.paths import Paths
+from pantry.evaluation.capabilities import KNOWN_CAPABILITIES
+from pantry.policy.rules import Known, Policy, parse_policy
 
 FILE = "policy.toml"
 MAX_POLICY = 1_000_000  # bytes
@@ -58,3 +66,107 @@ def _is_there(place: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def load_policy(paths: Paths, catalogue: Catalogue) -> Policy:
+    """The policy of this home, or the default one when there is no file. Raises UsageError for a wrong file."""
+    return _checked(_read(paths), paths, catalogue)
+
+
+def set_rules(paths: Paths, catalogue: Catalogue, changes: Mapping[str, str]) -> Policy:
+    """Change rules and write the file; an empty value takes a rule back to its default.
+
+    Lists are written with commas, evidence like `minimum_evidence.coding` = `2`. Raises UsageError when a rule does
+    not exist or the result contradicts itself; the file then stays as it was.
+    """
+    document = _read(paths)
+    for name, value in changes.items():
+        _change(document, name.strip().replace("-", "_"), value.strip())
+    policy = _checked(document, paths, catalogue)
+    write_atomically(paths.config / FILE, _toml(document).encode())
+    return policy
+
+
+def _read(paths: Paths) -> dict[str, Any]:
+    try:
+        return tomllib.loads(policy_text(paths))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{paths.config / FILE} is not valid TOML: {error}.") from None
+
+
+def _checked(document: dict[str, Any], paths: Paths, catalogue: Catalogue) -> Policy:
+    known = Known(
+        licences=catalogue.licence_names,
+        families=[entry.id for _, entry in catalogue.entries("family") if isinstance(entry, Family)],
+        capabilities=catalogue.capabilities | KNOWN_CAPABILITIES,
+    )
+    return parse_policy(document, str(paths.config / FILE), known)
+
+
+def _change(document: dict[str, Any], name: str, value: str) -> None:
+    """Put one rule into the document in the type its field has; what is no rule is found when the whole is checked."""
+    head, dot, capability = name.partition(".")
+    if head == "minimum_evidence":
+        if not dot or not capability.strip():
+            raise UsageError(
+                "minimum_evidence needs the capability it is about.", hint="Write minimum_evidence.coding=2."
+            )
+        scores = dict(document.get(head, {}))
+        scores.pop(capability, None)
+        if value:
+            scores[capability] = _number(name, value)
+        document[head] = scores
+        if not scores:
+            del document[head]
+        return
+    if not value:
+        document.pop(name, None)
+        return
+    default = Policy.model_fields[name].default if name in Policy.model_fields else ""
+    if name in ("users", "revenue"):
+        document[name] = _whole(name, value)
+    elif isinstance(default, tuple):
+        document[name] = [part.strip() for part in value.split(",") if part.strip()]
+    elif isinstance(default, bool):
+        if value.lower() not in ("true", "false", "yes", "no"):
+            raise UsageError(f"{name} is true or false, got {value!r}.")
+        document[name] = value.lower() in ("true", "yes")
+    else:
+        document[name] = value
+
+
+def _number(name: str, value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise UsageError(f"{name} is a number, got {value[:40]!r}.")
+    return number
+
+
+def _whole(name: str, value: str) -> int:
+    number = _number(name, value)
+    if not number.is_integer():
+        raise UsageError(f"{name} is a whole number, got {value[:40]!r}.")
+    return int(number)
+
+
+def _toml(document: Mapping[str, Any]) -> str:
+    """The document as TOML: plain values first, then the table of scores."""
+    lines = ["# The rules of this machine for models. See docs/licences.md.", ""]
+    lines += [f"{name} = {_value(value)}" for name, value in document.items() if not isinstance(value, dict)]
+    for name, value in document.items():
+        if isinstance(value, dict):
+            lines += ["", f"[{name}]", *(f"{_value(key)} = {_value(each)}" for key, each in value.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, list):
+        return "[" + ", ".join(_value(each) for each in value) + "]"
+    return repr(value)

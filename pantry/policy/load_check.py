@@ -20,6 +20,6 @@ def admit_load(paths: Paths, model: InstalledModel, file: Path) -> None:
     verdict = scan(file) if model.format == "gguf" else FormatVerdict(model.format)
     if verdict.safe and not policy_text(paths):
         return
-    from pantry.operations.policy import judge_load
+    from pantry.policy.subjects import judge_load
 
     judge_load(paths, model, verdict)

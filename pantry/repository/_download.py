@@ -8,11 +8,12 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from pantry.core.errors import DownloadError, NotFoundError, PantryError, UnauthorisedError
+from pantry.core.progress import Progress
 from pantry.core.refs import Digest
 from pantry.core.units import format_bytes
 from pantry.repository._http import Interrupted, Response, open_response
@@ -21,8 +22,6 @@ from pantry.repository._plan import Plan
 from pantry.repository.address import Address
 from pantry.repository.limits import Bandwidth, Limits
 
-Progress = Callable[[int, int], None]
-"""Told (bytes done, bytes in all) now and then."""
 _PARALLEL_FROM = 4 * CHUNK  # bytes still to come that are worth another connection
 _PARALLEL_AFTER = 1.0  # seconds between two connections
 _FAST = 100_000_000  # bytes a second from which on another connection does not pay (bench/pull.py)

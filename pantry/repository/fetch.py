@@ -19,9 +19,10 @@ from pantry.core.errors import (
 )
 from pantry.core.files import storage_errors
 from pantry.core.locks import is_locked, locked
+from pantry.core.progress import Progress
 from pantry.core.refs import Digest
 from pantry.core.units import format_bytes
-from pantry.repository._download import RANGE, Download, Progress, StartOver, Tries, Wanted, refusal
+from pantry.repository._download import RANGE, Download, StartOver, Tries, Wanted, refusal
 from pantry.repository._http import Interrupted, Response, open_response
 from pantry.repository._partial import UNBOX_PREFIX, Partial, check_space, clean_partials
 from pantry.repository.limits import Limits

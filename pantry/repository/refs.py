@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from pantry.core.errors import UsageError
+from pantry.core.refs import ModelName
 from pantry.repository.address import Address
 
 _PART = r"[a-z0-9](?:[a-z0-9._-]{0,126}[a-z0-9])?"
@@ -114,3 +115,8 @@ def _parse_hub(rest: str, text: str) -> HubRef:
     ):
         raise UsageError(f"{text[:80]!r} names no model of the hub.", hint="Write hf://ORG/REPO[@REVISION][/FILE].")
     return HubRef(f"{org}/{repo}", revision or None, file, quantisation)
+
+
+def local_name(package: str, tag: str = "latest") -> ModelName:
+    """The name of a package's model on this machine: `ada/fox` becomes `ada-fox`."""
+    return ModelName.parse(f"{package.replace('/', '-')}:{tag}")

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Protocol
 
 from pantry.core.files import write_atomically
+from pantry.core.progress import Progress
 from pantry.core.registry import Registry
 from pantry.repository.address import Address
 from pantry.repository.entry import Snapshot, Target
-from pantry.repository.fetch import Fetcher, Progress, Wanted
+from pantry.repository.fetch import Fetcher, Wanted
 
 KINDS = Registry("pantry.repository.kinds", "pantry.repositories", "KIND", "kind of repository")
 

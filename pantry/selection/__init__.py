@@ -5,12 +5,11 @@ installed before available), then the preferences in the order they are stated, 
 tie breaks. What was measured on this machine outranks what a tag or a maker declares.
 """
 
-from pantry.selection.candidate import Candidate, Measurement, State, lacks, meets
+from pantry.selection.candidate import Candidate, State, lacks, meets
 from pantry.selection.choosing import RUNNERS_UP, Checked, Choice, RunnerUp, Surroundings, check, choose, settle
 from pantry.selection.ranking import BEARABLE, READABLE
 from pantry.selection.request import (
     AUTO,
-    KNOWN_CAPABILITIES,
     MODES,
     PREFERENCES,
     Fallback,
@@ -26,7 +25,6 @@ from pantry.selection.request import (
 __all__ = [
     "AUTO",
     "BEARABLE",
-    "KNOWN_CAPABILITIES",
     "MODES",
     "PREFERENCES",
     "READABLE",
@@ -35,7 +33,6 @@ __all__ = [
     "Checked",
     "Choice",
     "Fallback",
-    "Measurement",
     "Need",
     "Request",
     "RunnerUp",

@@ -10,21 +10,12 @@ from pantry.catalogue.rights import Answer, parse_use
 from pantry.catalogue.schema import Use
 from pantry.catalogue.tags import YearTag, satisfied
 from pantry.core.units import format_bytes
+from pantry.evaluation.capabilities import Measurement
 from pantry.policy.decision import Decision
 from pantry.selection.request import Need, Vocabulary
 
 State = Literal["loaded", "installed", "available"]
 STATES: tuple[State, ...] = get_args(State)
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One capability score measured here (0 to 10), and with what."""
-
-    score: float
-    date: str
-    engine: str | None = None
-    quantisation: str | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pantry.catalogue.lookup import Catalogue
 from pantry.catalogue.query import Order, Query
 from pantry.catalogue.rights import parse_use
-from pantry.policy.decision import Policy
+from pantry.policy.rules import Policy
 from pantry.selection import BEARABLE, READABLE, Need, Request
 from pantry.selection.fit import weights_for_speed
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +11,10 @@ from pantry.catalogue.lookup import Catalogue
 from pantry.catalogue.memory import KV_ELEMENT, KV_SHARE, USUAL_CONTEXT, active_weights
 from pantry.catalogue.query import Order, Query
 from pantry.catalogue.schema import ModelEntry
-from pantry.core.errors import BadFileError, ModelNotFoundError, NotFoundError, UsageError
+from pantry.core.errors import BadFileError, NotFoundError
 from pantry.core.files import write_atomically
 from pantry.core.foreign_json import parse_file_json
 from pantry.core.paths import Paths
-from pantry.core.refs import ModelName
 from pantry.engines.machine import Machine
 from pantry.evaluation.speeds import Speed, speeds_of
 from pantry.formats import gguf, safetensors
@@ -29,7 +27,6 @@ from pantry.formats.memory import (
     layers_that_fit,
     longest_context,
 )
-from pantry.operations.models import find_model
 from pantry.selection import READABLE
 from pantry.store.models import InstalledModel, Store
 
@@ -152,37 +149,6 @@ def fit_entry(model: ModelEntry, machine: Machine, *, cache_type: str = "f16", p
         raise NotFoundError(f"The catalogue does not know the size of {model.id}, so its memory cannot be estimated.")
     options = {name: architecture_from_entry(model, bits) for name, bits in QUANTISATIONS.items()}
     return _fit(model.id, options, machine, model, cache_type, parallel, installed=False, exact=False)
-
-
-def fit_named(
-    paths: Paths,
-    catalogue: Catalogue,
-    names: Sequence[str],
-    machine: Machine,
-    *,
-    cache_type: str = "f16",
-    parallel: int = 1,
-) -> list[Fit]:
-    """Fits for names of installed models, files, or models of the catalogue. Raises NotFoundError for others."""
-    found = []
-    with Store.open(paths) as store:
-        for name in names:
-            model = _installed(paths, store, name)
-            if model is not None:
-                found.append(fit_installed(paths, store, model, machine, cache_type=cache_type, parallel=parallel))
-            elif name.endswith((".gguf", ".safetensors")):
-                found.append(fit_file(Path(name), machine, cache_type=cache_type, parallel=parallel))
-            else:
-                found.append(fit_entry(catalogue.model(name), machine, cache_type=cache_type, parallel=parallel))
-    return found
-
-
-def _installed(paths: Paths, store: Store, name: str) -> InstalledModel | None:
-    """The installed model of that name, the starter model included; None when there is none."""
-    try:
-        return find_model(paths, store, ModelName.parse(name))
-    except (ModelNotFoundError, UsageError):
-        return None
 
 
 def what_fits(catalogue: Catalogue, machine: Machine, *, limit: int = 20, cache_type: str = "f16") -> list[Fit]:

@@ -11,6 +11,7 @@ from pantry.catalogue.rights import parse_use
 from pantry.catalogue.tags import parse_tag
 from pantry.core.errors import UsageError, did_you_mean
 from pantry.core.units import format_bytes, parse_bytes
+from pantry.evaluation.capabilities import KNOWN_CAPABILITIES
 
 Fallback = Literal["none", "requirements", "requirements_load", "load", "requirements_download"]
 """What may be done when the named model is not running. The first four are those of the 2023 interface.
@@ -20,8 +21,6 @@ installed one, to be loaded. `load`: the named model, loaded if need be. `requir
 catalogue knows and that would have to be downloaded.
 """
 MODES: tuple[Fallback, ...] = get_args(Fallback)
-KNOWN_CAPABILITIES = frozenset({"general", "assistant", "coding", "writing"})
-"""Capabilities that every Pantry knows; evaluation and the catalogue add more."""
 MAX_NEEDS = 64  # requirements in one request
 MAX_AMOUNT = 10**18
 """Of tokens, weights or bytes in a requirement: more fits no database and no machine."""

@@ -22,19 +22,19 @@ from pantry.core.errors import ConflictError, ForbiddenError, ModelNotFoundError
 from pantry.core.permissions import Action, Caller, decide
 from pantry.core.refs import ModelName
 from pantry.engines.provider import FORMAT as REMOTE
-from pantry.operations.models import STARTER
 from pantry.service._openai_chunks import Answer
 from pantry.service._openai_requests import ChatRequest, CompletionRequest, parse_request
 from pantry.service.fulfil import Fulfiller, download
 from pantry.service.gateway import Gateway
 from pantry.service.session_store import Message, SessionBook
+from pantry.starter import STARTER
 from pantry.store.models import InstalledModel, Store
 from pantry.store.requests import AppRequest
 from pantry.store.sessions import Session
 
 if TYPE_CHECKING:
-    from pantry.operations.choose import Selector
     from pantry.selection import Choice, Fallback
+    from pantry.selection.selector import Selector
 
 SELECTOR_AGE = 30.0  # seconds after which the catalogue is read again
 QUEUE = 64  # pieces of a session's answer that wait for a slow reader
@@ -118,8 +118,8 @@ class Desk:
     def selector(self) -> Selector:
         """The rules of choice over the policy as it is and the catalogue as read lately; loaded at the first choice."""
         from pantry.catalogue.lookup import Catalogue
-        from pantry.operations.choose import open_selector
         from pantry.policy.file import policy_mark
+        from pantry.selection.selector import open_selector
 
         moment, mark = time.monotonic(), policy_mark(self.gateway.paths)
         kept = self._selector

@@ -97,7 +97,7 @@ async def download(
 
     `progress` is told the bytes that came and those expected.
     """
-    from pantry.operations.download import download_model  # loads all that pulling needs
+    from pantry.operations.pull import download_model  # loads all that pulling needs
 
     async with gateway.downloads:
         return await _beside(lambda: download_model(gateway.paths, name, url, progress))

@@ -36,12 +36,12 @@ from pantry.engines.pool import Pool
 from pantry.engines.provider import FORMAT as REMOTE
 from pantry.engines.worker import Worker
 from pantry.evaluation.speeds import Speeds
-from pantry.operations.models import STARTER
 from pantry.service import _sse
 from pantry.service._logins import Logins
 from pantry.service._openai_chunks import Answer, Chunk
 from pantry.service.metrics import Measure, Metrics
 from pantry.service.notify import notify
+from pantry.starter import STARTER
 from pantry.store.keys import Keys
 from pantry.store.models import InstalledModel, Store
 from pantry.store.requests import AppRequest, Kind

@@ -10,11 +10,11 @@ from aiohttp import web
 
 from pantry.core.errors import UsageError
 from pantry.core.permissions import Action, decide
-from pantry.operations.models import STARTER
 from pantry.service._auto import model_for
 from pantry.service._openai_chunks import Answer
 from pantry.service._openai_requests import ChatRequest, CompletionRequest, parse_request
 from pantry.service.gateway import GATEWAY, caller_of, read_json
+from pantry.starter import STARTER
 from pantry.store.models import InstalledModel
 
 routes = web.RouteTableDef()

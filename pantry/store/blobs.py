@@ -12,13 +12,14 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from pantry.core.errors import BadFileError, NotFoundError, StorageError, VerificationError
 from pantry.core.files import TEMPORARY_PREFIX, storage_errors, sync_folder
+from pantry.core.progress import Progress
 from pantry.core.refs import Digest
 from pantry.core.units import format_bytes
 from pantry.store.database import Database, now
@@ -26,8 +27,6 @@ from pantry.store.database import Database, now
 CHUNK = 1 << 20  # bytes read, hashed and written at a time
 SPARE_SPACE = 64_000_000  # bytes left free on the disk
 _FICLONE = 0x40049409  # linux/fs.h: share the blocks of another file
-Progress = Callable[[int, int], None]
-"""Told (bytes done, bytes in all) now and then."""
 
 
 @dataclass(frozen=True)

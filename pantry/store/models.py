@@ -10,8 +10,9 @@ from typing import Any
 
 from pantry.core.errors import ConflictError, ModelNotFoundError, did_you_mean
 from pantry.core.paths import Paths
+from pantry.core.progress import Progress
 from pantry.core.refs import Digest, ModelName
-from pantry.store.blobs import Blobs, Progress
+from pantry.store.blobs import Blobs
 from pantry.store.database import Database, now
 
 

@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 
 from pantry.core.errors import BadFileError, ConflictError, NotFoundError, UsageError, VerificationError
 from pantry.core.files import staged_file, storage_errors
+from pantry.core.progress import Progress
 
 CHUNK = 10 << 20
 """Bytes taken at a time from data and key; part of the format."""
 HEADER = hashlib.sha256().digest_size
 _STEP = 1 << 18  # bytes read and mixed at a time: they stay in the processor's cache
 _NAME = re.compile(r"(?P<name>.+)\.(?P<digest>[0-9a-f]{64})\.enc")
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pantry.core.refs import ModelName
 from pantry.core.settings import Settings
 from pantry.engines import worker as worker_module
 from pantry.engines.pool import Pool
-from pantry.operations.models import add_model
+from pantry.install.installed import add_model
 from pantry.store.models import InstalledModel, Store
 
 

@@ -8,10 +8,11 @@ from pantry.core.errors import ModelNotFoundError, NotFoundError, PantryError, P
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.evaluation.scores import add_scores, list_scores, remove_scores
+from pantry.install.installed import add_model
 from pantry.operations.catalogue import describe_any
 from pantry.operations.choose import choose
-from pantry.operations.models import add_model
-from pantry.operations.policy import explain, set_rules
+from pantry.operations.policy import explain
+from pantry.policy.file import set_rules
 from pantry.policy.load_check import admit_load
 from pantry.store.models import InstalledModel, Store
 

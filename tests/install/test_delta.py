@@ -28,11 +28,12 @@ from pantry.flatpack.keys import PrivateKey, new_key
 from pantry.flatpack.manifest import write_manifest
 from pantry.flatpack.signature import sign
 from pantry.install.delta import MOST_PLACES
+from pantry.install.installed import add_model
 from pantry.operations.deltas import DeltaFacts, make_delta
-from pantry.operations.models import add_model, remove_model
+from pantry.operations.models import remove_model
+from pantry.operations.packages import collect_garbage, verify_everything
 from pantry.operations.pull import Options, Pulled, pull
 from pantry.operations.repositories import add_repository
-from pantry.operations.upkeep import collect_garbage, verify_everything
 from pantry.store.models import Store
 from pantry.store.packages import Packages
 from pantry.workshop.delta import apply as apply_module

@@ -11,8 +11,9 @@ import pytest
 from examples.starter.engine import Engine
 from pantry.core.errors import BadFileError, NotFoundError
 from pantry.core.paths import Paths
+from pantry.install.installed import add_model, installed_models
 from pantry.install.other_runners import add_found, find_models
-from pantry.operations.models import add_model, installed_models, remove_model
+from pantry.operations.models import remove_model
 from pantry.operations.packages import package_files
 from pantry.operations.pull import pull
 from pantry.store.models import Store

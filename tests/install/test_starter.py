@@ -17,9 +17,10 @@ from pantry.flatpack.keys import load_public_key, new_key
 from pantry.flatpack.signature import judge, sign
 from pantry.flatpack.trust import TrustFile, write_trust_file
 from pantry.install import starter
-from pantry.operations.models import STARTER, installed_model, installed_models, model_path, remove_model
+from pantry.install.installed import installed_model, installed_models, model_path
+from pantry.operations.models import remove_model
 from pantry.operations.packages import installed_packages, package_files
-from pantry.starter import CARD, FLATPACK, NAME, SIGNER
+from pantry.starter import CARD, FLATPACK, NAME, SIGNER, STARTER
 from pantry.store.models import Store
 from pantry.store.packages import Package
 from tests.repository.flatpacks import make_flatpack

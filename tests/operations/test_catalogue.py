@@ -8,6 +8,7 @@ from pantry.catalogue.received import install_entries
 from pantry.core.errors import ModelNotFoundError, NotFoundError
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
+from pantry.install.installed import add_model
 from pantry.operations.catalogue import (
     compare,
     describe,
@@ -16,7 +17,6 @@ from pantry.operations.catalogue import (
     overlay_changes,
     read_catalogue,
 )
-from pantry.operations.models import add_model
 from pantry.store.models import Store
 from tests.gguf_files import GGUFBuilder, value
 

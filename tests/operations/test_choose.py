@@ -12,14 +12,18 @@ from pantry.catalogue.schema import ModelEntry
 from pantry.core.errors import ModelNotFoundError, UsageError
 from pantry.core.paths import Paths
 from pantry.core.refs import Digest, ModelName
+from pantry.evaluation.capabilities import Measurement
 from pantry.evaluation.evidence import Evidence, evidence_of
 from pantry.evaluation.speeds import Speed, Speeds
-from pantry.operations.choose import Selector, choose, loaded_names
-from pantry.operations.models import add_model
-from pantry.operations.policy import set_rules, subject_of
-from pantry.policy.decision import Policy, decide
-from pantry.selection import Measurement, Request, parse_needs
+from pantry.install.installed import add_model
+from pantry.operations.choose import choose, loaded_names
+from pantry.policy.decision import decide
+from pantry.policy.file import set_rules
+from pantry.policy.rules import Policy
+from pantry.policy.subjects import subject_of
+from pantry.selection import Request, parse_needs
 from pantry.selection.catalogue_query import Wanted
+from pantry.selection.selector import Selector
 from pantry.store.models import InstalledModel, Store
 
 BOOK = Catalogue.open()

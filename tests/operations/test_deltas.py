@@ -20,6 +20,7 @@ from pantry.flatpack.dataset_card import Card, render_card
 from pantry.flatpack.keys import new_key
 from pantry.flatpack.signature import sign
 from pantry.install.delta_files import open_model
+from pantry.install.installed import add_model
 from pantry.operations.deltas import (
     DeltaFacts,
     apply_deltas,
@@ -28,7 +29,6 @@ from pantry.operations.deltas import (
     make_delta,
 )
 from pantry.operations.keys import trust
-from pantry.operations.models import add_model
 from pantry.store.models import Store
 from tests.workshop.model_files import base_tensors, gguf, read_tree, safetensors, tuned_tensors, write_folder
 

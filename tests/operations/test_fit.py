@@ -10,7 +10,7 @@ from pantry.core.refs import ModelName
 from pantry.engines import machine
 from pantry.evaluation.speeds import keep_speed
 from pantry.formats.memory import estimate
-from pantry.operations.models import add_model
+from pantry.install.installed import add_model
 from pantry.selection import fit
 from pantry.store.models import Store
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pantry.core.errors import BadFileError
-from pantry.operations.models import inspect_file, with_told
+from pantry.install.model_facts import inspect_file, with_told
 
 
 def test_what_a_manifest_tells_stands_beside_the_licence_of_the_header() -> None:

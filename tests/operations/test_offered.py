@@ -9,10 +9,12 @@ import pytest
 from pantry.core.errors import BadFileError, ModelNotFoundError, NotFoundError, PolicyRefusedError, UsageError
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
-from pantry.operations.models import installed_model, model_named, model_path, remove_model
+from pantry.install.installed import installed_model, model_named, model_path
+from pantry.install.resolve import offered
+from pantry.operations.models import remove_model
 from pantry.operations.publish import init_repository, publish_files
 from pantry.operations.pull import pull
-from pantry.operations.repositories import add_repository, offered
+from pantry.operations.repositories import add_repository
 from pantry.repository.configured import read_root
 from tests.repository.flatpacks import Published, make_flatpack, trust_signer
 from tests.repository.servers import serving

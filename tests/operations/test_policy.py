@@ -9,11 +9,12 @@ from pantry.catalogue.lookup import Catalogue
 from pantry.core.errors import NotFoundError, PantryError, PolicyRefusedError, StorageError, UsageError
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
+from pantry.install.installed import add_model
 from pantry.operations.catalogue import rights_of
-from pantry.operations.models import add_model
-from pantry.operations.policy import explain, load_policy, set_rules
-from pantry.policy.decision import Policy
+from pantry.operations.policy import explain
+from pantry.policy.file import load_policy, set_rules
 from pantry.policy.load_check import admit_load
+from pantry.policy.rules import Policy
 from pantry.store.models import Store
 from tests.gguf_files import GGUFBuilder, value
 

@@ -12,8 +12,9 @@ from pantry.catalogue.lookup import Catalogue
 from pantry.catalogue.received import pack_entries, received_entries
 from pantry.core.errors import BadFileError
 from pantry.core.paths import Paths
+from pantry.install.resolve import refresh_repository
 from pantry.operations.pull import pull
-from pantry.operations.repositories import add_repository, refresh_repositories, refresh_repository, remove_repository
+from pantry.operations.repositories import add_repository, refresh_repositories, remove_repository
 from pantry.repository.publish import publish
 from tests.repository.flatpacks import Published, make_flatpack, trust_signer
 from tests.repository.servers import FileServer, serving

@@ -28,9 +28,9 @@ from pantry.core.errors import (
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.flatpack.keys import new_key
+from pantry.operations.packages import collect_garbage, verify_everything
 from pantry.operations.pull import Options, Pulled, pull
 from pantry.operations.repositories import add_repository, list_repositories, refresh_repositories, search_entries
-from pantry.operations.upkeep import collect_garbage, verify_everything
 from pantry.repository.index import newest
 from pantry.repository.publish import yank
 from pantry.store.models import Store
@@ -239,7 +239,7 @@ def test_deleted_blob_is_mended_by_pull(added: Paths) -> None:
 
 
 def test_model_of_the_users_own_is_not_overwritten(added: Paths, tmp_path: Path) -> None:
-    from pantry.operations.models import add_model
+    from pantry.install.installed import add_model
 
     mine = tmp_path / "fox.gguf"
     mine.write_bytes(gguf("mine"))

@@ -8,7 +8,7 @@ import pytest
 from pantry.access.requests import Limits, decide_request, list_requests
 from pantry.core.errors import NotFoundError, PolicyRefusedError, UsageError
 from pantry.core.paths import Paths
-from pantry.operations.download import download_model
+from pantry.operations.pull import download_model
 from pantry.operations.repositories import add_repository
 from tests.repository.flatpacks import Published, make_flatpack, trust_signer
 from tests.repository.servers import serving

@@ -4,8 +4,8 @@ from pantry.catalogue.lookup import Catalogue
 from pantry.core.errors import PolicyRefusedError
 from pantry.core.paths import Paths
 from pantry.core.refs import Digest
-from pantry.operations.policy import set_rules
 from pantry.policy.admission import Candidate, admit
+from pantry.policy.file import set_rules
 
 BOOK = Catalogue.open()
 GEMMA = Digest(BOOK.model("gemma-3-1b-it").files[0].sha256)

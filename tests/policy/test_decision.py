@@ -10,18 +10,8 @@ from hypothesis import strategies as st
 from pantry.catalogue.rights import Answer
 from pantry.core.errors import PolicyRefusedError, UsageError
 from pantry.formats.verdict import FormatVerdict, SafetyFinding
-from pantry.policy.decision import (
-    Action,
-    Decision,
-    Known,
-    Mode,
-    Policy,
-    SignatureState,
-    Subject,
-    decide,
-    parse_action,
-    parse_policy,
-)
+from pantry.policy.decision import Action, Decision, SignatureState, Subject, decide, parse_action
+from pantry.policy.rules import Known, Mode, Policy, parse_policy
 
 LICENCES = {"mit": "mit", "apache-2.0": "apache-2.0", "gemma": "gemma-terms", "gemma-terms": "gemma-terms"}
 KNOWN = Known(LICENCES, ["foxes", "bears"], ["coding"])

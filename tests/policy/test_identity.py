@@ -6,9 +6,10 @@ from pantry.catalogue.lookup import Catalogue
 from pantry.catalogue.rights import Circumstances
 from pantry.catalogue.schema import Use
 from pantry.core.refs import Digest, ModelName
-from pantry.operations.policy import installed_answers, installed_subject
-from pantry.policy.decision import Policy, decide
+from pantry.policy.decision import decide
 from pantry.policy.identity import REMOTE, identity_of
+from pantry.policy.rules import Policy
+from pantry.policy.subjects import installed_answers, installed_subject
 from pantry.store.models import InstalledModel
 
 BOOK = Catalogue.open()

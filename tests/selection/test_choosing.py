@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from pantry.catalogue.rights import Answer
 from pantry.core.errors import ModelNotFoundError, UsageError
+from pantry.evaluation.capabilities import Measurement
 from pantry.policy.decision import Decision, Finding
 from pantry.selection import (
     MODES,
     Candidate,
-    Measurement,
     Need,
     Request,
     Surroundings,

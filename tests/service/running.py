@@ -20,7 +20,7 @@ import psutil
 
 from pantry.core.paths import Paths, find_paths
 from pantry.core.refs import ModelName
-from pantry.operations.models import add_model
+from pantry.install.installed import add_model
 from pantry.store.models import Store
 
 

@@ -13,7 +13,7 @@ from pantry.catalogue.lookup import Catalogue
 from pantry.core.paths import find_paths
 from pantry.evaluation.scores import add_scores
 from pantry.operations.choose import choose, loaded_names
-from pantry.operations.policy import set_rules
+from pantry.policy.file import set_rules
 from tests.service.running import Service, starting
 
 HELLO = [{"role": "user", "content": "one two"}]

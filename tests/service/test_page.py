@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pantry.client.tcp_owners import user_at
-from pantry.operations.page import page_link
+from pantry.operations.service import page_link
 from tests.service.calling import Line, make_app
 from tests.service.running import Service, starting, wait_until
 

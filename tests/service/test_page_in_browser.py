@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pantry.operations.page import page_link
+from pantry.operations.service import page_link
 from tests.service.calling import Line, make_app
 from tests.service.running import Service, free_port, starting, wait_until
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from pantry.core.progress import Progress
 from pantry.flatpack.manifest import Manifest, write_manifest
 from pantry.workshop.delta.adapter import LoraAdapter
 from pantry.workshop.delta.apply import apply_delta
@@ -13,7 +14,7 @@ from pantry.workshop.delta.make import write_payload
 from pantry.workshop.delta.match import MatchedBase
 from pantry.workshop.delta.payload import PAYLOAD_NAME, BaseTerms, Index
 from pantry.workshop.delta.plan import Finder, Planner
-from pantry.workshop.delta.sources import Progress, Source
+from pantry.workshop.delta.sources import Source
 
 
 def make(

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from pantry.core.errors import UsageError, VerificationError
+from pantry.core.progress import Progress
 from pantry.workshop.delta.chain import apply_chain
 from pantry.workshop.delta.folder import DeltaFolder
-from pantry.workshop.delta.sources import Progress, Source
+from pantry.workshop.delta.sources import Source
 from tests.workshop.deltas import make
 from tests.workshop.model_files import (
     base_tensors,

@@ -16,13 +16,14 @@ from typing import BinaryIO
 
 from pantry.core.errors import BusyError, ConflictError, ForbiddenError, StorageError, VerificationError
 from pantry.core.files import TEMPORARY_PREFIX, storage_errors, sync_folder
+from pantry.core.progress import Progress
 from pantry.core.units import format_bytes
 from pantry.workshop.delta._decode import Decoder
 from pantry.workshop.delta._pipeline import in_order
 from pantry.workshop.delta.folder import DeltaFolder
 from pantry.workshop.delta.match import MatchedBase, match_base
 from pantry.workshop.delta.payload import Payload, Piece, ResultFile
-from pantry.workshop.delta.sources import CHUNK, THREADS, Progress, Source, part_of
+from pantry.workshop.delta.sources import CHUNK, THREADS, Source, part_of
 
 _AHEAD = THREADS + 1
 SPARE_SPACE = 64_000_000  # bytes left free on the disk

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pantry.core.errors import UsageError, VerificationError
+from pantry.core.progress import Progress
 from pantry.workshop.delta.apply import (
     bytes_to_match,
     final_place,
@@ -18,7 +19,7 @@ from pantry.workshop.delta.apply import (
 )
 from pantry.workshop.delta.folder import DeltaFolder
 from pantry.workshop.delta.match import match_base
-from pantry.workshop.delta.sources import Progress, Source, part_of
+from pantry.workshop.delta.sources import Source, part_of
 
 
 def in_order_of_use(base: Source, deltas: Sequence[DeltaFolder], progress: Progress | None = None) -> list[DeltaFolder]:

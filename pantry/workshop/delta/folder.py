@@ -6,12 +6,13 @@ import hashlib
 from pathlib import Path
 
 from pantry.core.errors import BadFileError, NotFoundError
+from pantry.core.progress import Progress
 from pantry.core.refs import Digest
 from pantry.flatpack.manifest import Delta, DeltaBase, FileFact, Manifest, dump_manifest, read_manifest
 from pantry.flatpack.names import NameGuard
 from pantry.workshop.delta.layout import OpenFile
 from pantry.workshop.delta.payload import PAYLOAD_NAME, BaseBytes, BaseTensor, Index, Payload
-from pantry.workshop.delta.sources import Progress, Source, part_of
+from pantry.workshop.delta.sources import Source, part_of
 
 
 class DeltaFolder:

@@ -13,6 +13,7 @@ import numpy as np
 
 from pantry.core.errors import UsageError, did_you_mean
 from pantry.core.files import staged_file
+from pantry.core.progress import Progress
 from pantry.workshop.delta._pipeline import in_order
 from pantry.workshop.delta.adapter import Factors
 from pantry.workshop.delta.codec import BLOCK_BYTES, encode
@@ -30,7 +31,7 @@ from pantry.workshop.delta.payload import (
     StoredFactors,
 )
 from pantry.workshop.delta.plan import PlannedPiece, Planner
-from pantry.workshop.delta.sources import THREADS, Progress, Source, SourceFile
+from pantry.workshop.delta.sources import THREADS, Source, SourceFile
 from pantry.workshop.delta.stretch import pack
 
 _AHEAD = THREADS + 1  # blocks in memory beside the one being written

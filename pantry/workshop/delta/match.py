@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pantry.core.errors import VerificationError
+from pantry.core.progress import Progress
 from pantry.flatpack.manifest import Delta, DeltaBase, FileFact
 from pantry.workshop.delta.payload import BaseBytes, BaseTensor, Index
-from pantry.workshop.delta.sources import Progress, Source, SourceFile, first_other
+from pantry.workshop.delta.sources import Source, SourceFile, first_other
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,13 @@ from pathlib import Path
 
 from pantry.core.errors import BadFileError, NotFoundError
 from pantry.core.files import TEMPORARY_PREFIX, storage_errors
+from pantry.core.progress import Progress
 from pantry.core.refs import Digest
 from pantry.workshop.delta.layout import Layout, OpenFile, Tensor, read_layout
 
 THREADS = 2
 """Threads that work on one delta; memory grows with them."""
 CHUNK = 4 << 20  # bytes hashed at a time
-Progress = Callable[[int, int], None]
-"""Told (bytes done, bytes in all) now and then."""
 
 
 def part_of(progress: Progress | None, before: int, total: int) -> Progress | None:

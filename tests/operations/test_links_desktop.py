@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pantry.core.errors import UsageError
-from pantry.operations import desktop
-from pantry.operations.desktop import ENTRY, SCHEME, register_links, unregister_links
+from pantry.operations import links
+from pantry.operations.links import ENTRY, SCHEME, register_links, unregister_links
 
 pytestmark = pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="Linux desktops only")
 SPECIAL = 'a "b" $c `d` e\\f 100%'
@@ -87,7 +87,7 @@ def test_without_the_tools_the_next_step_is_told(data: Path, monkeypatch: pytest
 
 
 def test_other_systems_are_told_what_works(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desktop.sys, "platform", "darwin")
+    monkeypatch.setattr(links.sys, "platform", "darwin")
     with pytest.raises(UsageError, match="pantry open"):
         register_links()
 

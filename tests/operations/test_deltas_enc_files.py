@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pantry.core.errors import NotFoundError
-from pantry.operations.enc_files import decrypt_files, encrypt_files
+from pantry.operations.deltas import decrypt_files, encrypt_files
 from tests.workshop.model_files import read_tree, write_folder
 
 

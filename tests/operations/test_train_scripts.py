@@ -14,7 +14,7 @@ from pantry.core.paths import Paths
 from pantry.core.sandbox import require_sandbox
 from pantry.operations.flatpacks import pack_flatpack, sign_flatpack, start_flatpack, unbox_flatpack
 from pantry.operations.keys import new_identity
-from pantry.operations.train_script import examine_script, limits_for, run_recipe_script
+from pantry.operations.train import examine_script, limits_for, run_recipe_script
 from tests.operations.test_flatpacks import fill, silent
 
 

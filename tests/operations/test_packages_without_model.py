@@ -13,7 +13,8 @@ import pytest
 
 from pantry.core.errors import ModelNotFoundError
 from pantry.core.paths import Paths
-from pantry.operations.models import installed_model, remove_model
+from pantry.install.installed import installed_model
+from pantry.operations.models import remove_model
 from pantry.operations.packages import installed_packages
 from pantry.operations.pull import pull
 from tests.install.test_huggingface import hub, offer
