@@ -26,11 +26,11 @@ import numpy as np
 import zstandard
 
 from bench._report import machine, print_table, verdict
-from pantry.workshop import enc
+from pantry.formats.dtypes import ELEMENTS
+from pantry.workshop.delta import xor_files as enc
 from pantry.workshop.delta.adapter import LoraAdapter
 from pantry.workshop.delta.apply import apply_delta
 from pantry.workshop.delta.codec import BLOCK_BYTES, decode, encode
-from pantry.workshop.delta.elements import ELEMENTS
 from pantry.workshop.delta.folder import DeltaFolder, delta_table
 from pantry.workshop.delta.make import write_payload
 from pantry.workshop.delta.payload import PAYLOAD_NAME, BaseTerms

@@ -26,8 +26,8 @@ for file in sorted(source.iterdir()):
     with file.open("rb", buffering=0) as f:
         hashlib.file_digest(f, "sha256")
 """,
-    "pack": "from pantry.flatpack.archive import pack; pack(source, work / 'a.fpk')",
-    "pack --store": "from pantry.flatpack.archive import pack; pack(source, work / 's.fpk', level=None)",
+    "pack": "from pantry.flatpack.archive.archive import pack; pack(source, work / 'a.fpk')",
+    "pack --store": "from pantry.flatpack.archive.archive import pack; pack(source, work / 's.fpk', level=None)",
     "sign": """
 from pantry.flatpack.signature import sign
 from pantry.flatpack.keys import load_private_key
@@ -117,7 +117,7 @@ def shell(command: str, repeats: int) -> tuple[float, float]:
 
 def rows(kind: str, size: int, base: Path, repeats: int) -> list[tuple[str, float, float, float | None]]:
     """`(step, seconds, CPU seconds, peak bytes)` of every step over one kind of weights."""
-    from pantry.flatpack.keys import new_key
+    from pantry.flatpack.signing.keys import new_key
 
     source, work = base / kind, base / f"{kind}-work"
     work.mkdir()

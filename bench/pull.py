@@ -77,8 +77,8 @@ def big_repository(folder: Path, work: Path, size: int) -> Path:
     """A repository in `folder` with one flatpack of `size` random bytes in a GGUF file; its `.fpk` there."""
     sys.path.insert(0, str(Path(__file__).parent.parent))
     from pantry.core.paths import find_paths
-    from pantry.flatpack.archive import pack
-    from pantry.flatpack.signature import sign
+    from pantry.flatpack.archive.archive import pack
+    from pantry.flatpack.signing.signature import sign
     from tests.repository.flatpacks import SIGNER, Published, make_flatpack, trust_signer
 
     made = make_flatpack(work / "made", "big", key=None)

@@ -6,7 +6,7 @@ import functools
 import tempfile
 from pathlib import Path
 
-from pantry.flatpack.archive import Reader
+from pantry.flatpack.archive.archive import Reader
 from pantry.starter import FLATPACK, MODEL
 
 FOLDER = Path(__file__).parents[1] / "pantry" / "starter"

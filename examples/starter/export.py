@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from pantry.workshop.shape import Shape
 from pantry.workshop.training.export_gguf import About, export_gguf, tensor_names
 from pantry.workshop.training.model import Llama
-from pantry.workshop.training.shape import Shape
 
 DEFAULT_TEMPERATURE = 0.2
 """What the engine takes when a program names no temperature: facts stay right, and stories still differ."""

@@ -12,10 +12,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from pantry.flatpack.archive import Packed, Reader, pack
-from pantry.flatpack.keys import PrivateKey, load_private_key, new_key
+from pantry.flatpack.archive.archive import Packed, Reader, pack
 from pantry.flatpack.manifest import Licences, Manifest, ModelFacts, write_manifest
-from pantry.flatpack.signature import sign
+from pantry.flatpack.signing.keys import PrivateKey, load_private_key, new_key
+from pantry.flatpack.signing.signature import sign
 from pantry.formats.gguf import read_header
 from pantry.starter import CARD, FLATPACK, MODEL, NAME, SIGNER
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from pantry.workshop.training.tokenizer import END_OF_TEXT, SPECIALS, TURN_END, TURN_START
+from pantry.workshop.data.tokenizer import END_OF_TEXT, SPECIALS, TURN_END, TURN_START
 
 PROMPT_WEIGHT = 0.1
 """Weight of the loss on what the user says. Answers are what the model is for; prompts are mostly random choice,

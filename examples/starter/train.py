@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from pantry.workshop.shape import Shape
 from pantry.workshop.training.model import Llama
 from pantry.workshop.training.optimisers import build_muon
-from pantry.workshop.training.shape import Shape
 
 from . import tokenizer as tok
 

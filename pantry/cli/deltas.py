@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from pantry.operations.deltas import MadeDelta
     from pantry.workshop.delta.inspect import DeltaReport
-    from pantry.workshop.enc import Written
+    from pantry.workshop.delta.xor_files import Written
 
 PANEL = "Packages"
 CHART_WIDTH = 24  # cells of the longest bar

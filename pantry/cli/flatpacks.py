@@ -11,7 +11,7 @@ import typer
 from pantry.core.units import printable
 
 if TYPE_CHECKING:
-    from pantry.flatpack.signature import Verdict
+    from pantry.flatpack.archive.verdict import Verdict
     from pantry.operations.flatpacks import Inspection
 
 PANEL = "Flatpacks"

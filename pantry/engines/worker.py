@@ -16,7 +16,7 @@ import psutil
 
 from pantry.core.errors import EngineError
 from pantry.core.files import storage_errors
-from pantry.engines._guard import MEMORY_VARIABLE, PARENT_VARIABLE
+from pantry.engines.processes.guard import MEMORY_VARIABLE, PARENT_VARIABLE
 
 STOP_GRACE = 3.0  # seconds between asking a worker to end and killing it
 POLL = 0.01  # seconds between two looks at whether a worker is ready, growing to ten times that

@@ -1,11 +1,10 @@
 """Flatpacks: signed packages of models, recipes, deltas, adapters and datasets (docs/flatpack.md).
 
-What other rooms rest on:
-
-- `pantry.flatpack.manifest`: `Manifest`, `Delta`, `read_manifest(path)`, `write_manifest(manifest, path)`.
-- `pantry.flatpack.archive`: `pack(folder, out, level=1, progress=None)`, `Reader(path)` with `.manifest`, `.entries`,
-  `.read(name)`, `.check()` and `.unbox(target, only=None, verified_by=None)`.
-- `pantry.flatpack.signature`: `sign(fpk, keys, out=None)`, `judge(reader, trust)`, `verify(path_or_folder, trust)`;
-  a `Verdict` has `ok`, `signer` and `sentence`.
-- `pantry.flatpack.trust`: `load_trust(paths)`; `pantry.flatpack.keys`: key files and key identities.
+- `archive/`: the file format, read and written: `pack(folder, out)`, and `Reader(path)` with `.manifest`, `.entries`,
+  `.read(name)`, `.check()` and `.unbox(target)`.
+- `signing/`: `sign(fpk, keys)` and `verify(path_or_folder, trust)`, whose `Verdict` has `ok`, `signer` and `sentence`;
+  key files, the keyring, and `load_trust(paths)`.
+- `cards/`: dataset cards in their three forms. `legacy/`: packages of version 1, read and written.
+- Beside them what all of these use: `manifest` (`read_manifest`, `write_manifest`), `names`, `folder`, `statement` (the
+  signed list of files), `licence`, `templates`, `placeholders`, `check`, `outputs`.
 """

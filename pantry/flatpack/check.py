@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pantry.core.errors import BadFileError
 from pantry.core.files import storage_errors
-from pantry.flatpack.dataset_card import check_card
+from pantry.flatpack.cards.dataset_card import check_card
 from pantry.flatpack.folder import Found
 from pantry.flatpack.manifest import CARD_NAME, MANIFEST_NAME, Manifest, read_manifest
 

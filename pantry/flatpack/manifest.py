@@ -1,6 +1,6 @@
 """The manifest `flatpack.toml`, version 2: what a flatpack is, parsed once into frozen types.
 
-A manifest starts with `flatpack = 2`. The form of 2023, without that line, is read by `pantry.flatpack.recipe_2023`.
+A manifest starts with `flatpack = 2`. The form of 2023, without that line, is read by `pantry.flatpack.legacy.recipe`.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from zstandard import FRAME_HEADER
 
 from pantry.core.errors import ConflictError, UsageError
 from pantry.core.files import storage_errors
-from pantry.flatpack._frames import SEEK_FOOTER_MAGIC
-from pantry.flatpack.legacy import is_legacy
+from pantry.flatpack.archive._frames import SEEK_FOOTER_MAGIC
+from pantry.flatpack.legacy.archive import is_legacy
 
 _HEAD = 16 << 10
 """Bytes at the start of a file that tell its kind."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pantry.flatpack.dataset_card import render_card
+from pantry.flatpack.cards.dataset_card import render_card
 
 Template = Literal["model", "recipe", "adapter", "dataset"]
 

@@ -14,6 +14,7 @@ from typing import BinaryIO, NoReturn, TypeAlias
 
 from pantry.core.errors import BadFileError
 from pantry.core.files import storage_errors
+from pantry.formats.layout import Layout, Tensor
 
 MAGIC = b"GGUF"
 MAX_HEADER = 512_000_000  # bytes; the largest known vocabularies need about 20 MB
@@ -128,6 +129,16 @@ def read_header(path: Path) -> GGUFHeader:
         size = file.seek(0, 2)
         file.seek(0)
         return _Reader(file, size, path.name).header()
+
+
+def read_layout(path: Path) -> Layout:
+    """The layout of a GGUF file: its tensors by name, quantised ones as bytes. Raises BadFileError as `read_header`."""
+    header = read_header(path)
+    tensors = tuple(
+        Tensor(row.name, row.type.lower(), tuple(reversed(row.shape)), header.data_start + row.offset, row.size)
+        for row in header.tensors
+    )
+    return Layout("gguf", header.file_size, tensors)
 
 
 class _Reader:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from pantry.core.errors import BadFileError
 from pantry.core.files import storage_errors
+from pantry.formats.layout import Layout, Tensor
 
 MAX_HEADER = 100_000_000  # bytes, the format's own limit
 MAX_TENSORS = 1_000_000
@@ -28,23 +29,8 @@ DTYPE_BITS = {
 
 
 @dataclass(frozen=True)
-class Tensor:
-    """One tensor; `begin` and `end` count bytes from the start of the tensor data."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
-
-    @property
-    def elements(self) -> int:
-        return math.prod(self.shape)
-
-
-@dataclass(frozen=True)
 class SafetensorsHeader:
-    """What a safetensors file says of itself."""
+    """What a safetensors file says of itself. Tensors are in the header's order, data types in lower case."""
 
     tensors: tuple[Tensor, ...]
     metadata: dict[str, str]
@@ -54,7 +40,7 @@ class SafetensorsHeader:
     @property
     def parameters(self) -> int:
         """Number of weights."""
-        return sum(tensor.elements for tensor in self.tensors)
+        return sum(math.prod(tensor.shape) for tensor in self.tensors)
 
 
 def read_header(path: Path) -> SafetensorsHeader:
@@ -65,9 +51,9 @@ def read_header(path: Path) -> SafetensorsHeader:
     with storage_errors(f"Reading {path.name}"), path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(0)
-        start = file.read(8)
-        length = int.from_bytes(start, "little")
-        if len(start) < 8 or length > MAX_HEADER or 8 + length > size:
+        announced = file.read(8)
+        length = int.from_bytes(announced, "little")
+        if len(announced) < 8 or length > MAX_HEADER or 8 + length > size:
             _fail(path, f"byte 0 announces a header of {length} bytes; the file has {size}")
         content = file.read(length)
     if not content.startswith(b"{"):
@@ -81,9 +67,16 @@ def read_header(path: Path) -> SafetensorsHeader:
         _fail(path, "__metadata__ must hold texts")
     if len(document) > MAX_TENSORS:
         _fail(path, f"it lists {len(document)} tensors; at most {MAX_TENSORS} are allowed")
-    tensors = sorted((_tensor(path, name, row) for name, row in document.items()), key=lambda t: (t.begin, t.end))
-    _check_cover(path, tensors, size - 8 - length)
-    return SafetensorsHeader(tuple(tensors), metadata, 8 + length, size)
+    start = 8 + length
+    tensors = tuple(_tensor(path, name, row, start) for name, row in document.items())
+    _check_cover(path, sorted(tensors, key=lambda tensor: (tensor.start, tensor.end)), start, size)
+    return SafetensorsHeader(tensors, metadata, start, size)
+
+
+def read_layout(path: Path) -> Layout:
+    """The layout of a safetensors file. Raises BadFileError as `read_header`."""
+    header = read_header(path)
+    return Layout("safetensors", header.file_size, header.tensors)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -95,7 +88,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _tensor(path: Path, name: str, row: object) -> Tensor:
+def _tensor(path: Path, name: str, row: object, data_start: int) -> Tensor:
     if not isinstance(row, dict) or set(row) != {"dtype", "shape", "data_offsets"}:
         _fail(path, f"tensor {name[:80]!r} must have dtype, shape and data_offsets")
     dtype, shape, offsets = row["dtype"], row["shape"], row["data_offsets"]
@@ -107,22 +100,24 @@ def _tensor(path: Path, name: str, row: object) -> Tensor:
     bits = math.prod(shape) * DTYPE_BITS[dtype]
     if bits % 8 or end - begin != bits // 8:
         _fail(path, f"tensor {name[:80]!r} needs {bits / 8:g} bytes, its range {begin} to {end} has {end - begin}")
-    return Tensor(name, dtype, tuple(shape), begin, end)
+    return Tensor(name, dtype.lower(), tuple(shape), data_start + begin, end - begin)
 
 
 def _counts(value: object) -> bool:
     return isinstance(value, list) and all(type(each) is int and 0 <= each < 2**60 for each in value)
 
 
-def _check_cover(path: Path, tensors: list[Tensor], available: int) -> None:
-    position = 0
+def _check_cover(path: Path, tensors: list[Tensor], data_start: int, size: int) -> None:
+    position = data_start
     for tensor in tensors:
-        if tensor.begin != position:
-            kind = "overlaps the one before" if tensor.begin < position else "leaves a gap before it"
-            _fail(path, f"tensor {tensor.name[:80]!r} {kind}, at byte {tensor.begin} of the data")
+        if tensor.start != position:
+            kind = "overlaps the one before" if tensor.start < position else "leaves a gap before it"
+            _fail(path, f"tensor {tensor.name[:80]!r} {kind}, at byte {tensor.start - data_start} of the data")
         position = tensor.end
-    if position != available:
-        _fail(path, f"its tensors end at byte {position} of the data, the data at byte {available}")
+    if position != size:
+        _fail(
+            path, f"its tensors end at byte {position - data_start} of the data, the data at byte {size - data_start}"
+        )
 
 
 def _fail(path: Path, what: str) -> NoReturn:

@@ -10,7 +10,7 @@ from pantry.core.errors import BadFileError
 from pantry.core.files import storage_errors
 from pantry.core.foreign_json import parse_file_json
 from pantry.formats import gguf, safetensors
-from pantry.formats.chat_template import check_template
+from pantry.formats.chat_template.scan import check_template
 from pantry.formats.pickle import SUFFIXES, looks_like_pickle, scan_pickle
 from pantry.formats.verdict import FormatVerdict, SafetyFinding
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from pantry.core.errors import BadFileError, NotFoundError, UsageError, VerificationError
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
-from pantry.flatpack.archive import Reader
+from pantry.flatpack.archive.archive import Reader
+from pantry.flatpack.archive.verdict import Verdict
 from pantry.flatpack.manifest import Manifest
-from pantry.flatpack.signature import Verdict, judge, verify
-from pantry.flatpack.trust import load_trust
+from pantry.flatpack.signing.signature import judge, verify
+from pantry.flatpack.signing.trust import load_trust
 from pantry.workshop.delta.folder import DeltaFolder
 from pantry.workshop.delta.sources import Source
 

@@ -12,11 +12,12 @@ from pantry.core.errors import BadFileError, PolicyRefusedError, VerificationErr
 from pantry.core.files import storage_errors
 from pantry.core.paths import Paths
 from pantry.core.refs import Digest, ModelName
-from pantry.flatpack.archive import Reader
+from pantry.flatpack.archive.archive import Reader
+from pantry.flatpack.archive.verdict import Verdict
 from pantry.flatpack.manifest import Manifest, licence_of
-from pantry.flatpack.signature import Verdict, judge
+from pantry.flatpack.signing.signature import judge
+from pantry.flatpack.signing.trust import Trust, load_trust
 from pantry.flatpack.statement import Entry as FileEntry
-from pantry.flatpack.trust import Trust, load_trust
 from pantry.formats.safety import scan
 from pantry.formats.split import part_name
 from pantry.install.model_facts import inspect_file, with_told

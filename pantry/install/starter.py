@@ -7,8 +7,8 @@ from importlib.resources import as_file, files
 from pantry.core.errors import ModelNotFoundError
 from pantry.core.locks import locked
 from pantry.core.paths import Paths
-from pantry.flatpack.keys import load_public_key
-from pantry.flatpack.trust import Rule, Trust
+from pantry.flatpack.signing.keys import load_public_key
+from pantry.flatpack.signing.trust import Rule, Trust
 from pantry.install.flatpack import Arrival, install_flatpack
 from pantry.starter import FLATPACK, NAME, SIGNER, STARTER
 from pantry.store.models import InstalledModel, Store

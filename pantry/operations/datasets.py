@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pantry.core.errors import ConflictError, NotFoundError, UsageError
 from pantry.core.files import storage_errors, write_atomically
-from pantry.flatpack.croissant import to_croissant
-from pantry.flatpack.dataset_card import Card, Fault, check_card, load_card, render_card
+from pantry.flatpack.cards.croissant import to_croissant
+from pantry.flatpack.cards.dataset_card import Card, Fault, check_card, load_card, render_card
+from pantry.flatpack.cards.huggingface import from_hf_card, to_hf_card
 from pantry.flatpack.folder import entries_of, list_files
-from pantry.flatpack.hf_card import from_hf_card, to_hf_card
 from pantry.flatpack.manifest import CARD_NAME, MANIFEST_NAME
 from pantry.flatpack.outputs import check_output, is_croissant, is_hf_card
 from pantry.flatpack.statement import Entry

@@ -21,17 +21,17 @@ from pantry.core.files import storage_errors, write_atomically
 from pantry.core.paths import Paths
 from pantry.core.progress import Progress
 from pantry.core.refs import Digest
-from pantry.flatpack.archive import pack
-from pantry.flatpack.dataset_card import load_card
+from pantry.flatpack.archive.archive import pack
+from pantry.flatpack.archive.verdict import Verdict
+from pantry.flatpack.cards.dataset_card import load_card
 from pantry.flatpack.manifest import CARD_NAME, FileFact, Licences, Manifest, Provenance, explain, write_manifest
-from pantry.flatpack.signature import Verdict
 from pantry.install.bases import published_as
 from pantry.install.delta_files import open_model, opened_delta
 from pantry.policy.joint_licence import licence_named, licence_of_chain, stricter_licence
-from pantry.workshop import enc
-from pantry.workshop.checksums import ChecksumList
+from pantry.workshop.delta import xor_files as enc
 from pantry.workshop.delta.adapter import LoraAdapter
 from pantry.workshop.delta.chain import apply_chain, in_order_of_use
+from pantry.workshop.delta.checksums import ChecksumList
 from pantry.workshop.delta.folder import DeltaFolder, delta_table
 from pantry.workshop.delta.inspect import DeltaReport, report_on
 from pantry.workshop.delta.lowrank import find_factors

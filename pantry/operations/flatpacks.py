@@ -12,11 +12,9 @@ from pantry.core.errors import ConflictError, NotFoundError, UsageError, Verific
 from pantry.core.files import folder_beside, remove_stale, storage_errors, write_atomically
 from pantry.core.paths import Paths
 from pantry.core.progress import Progress
-from pantry.flatpack.archive import Packed, Reader, pack
-from pantry.flatpack.containerfile import to_containerfile
-from pantry.flatpack.keyring import Ask, read_public_file, signing_keys
-from pantry.flatpack.keys import HashSize, PrivateKey, hash_size
-from pantry.flatpack.legacy import (
+from pantry.flatpack.archive.archive import Packed, Reader, pack
+from pantry.flatpack.archive.verdict import Verdict
+from pantry.flatpack.legacy.archive import (
     compress,
     is_legacy,
     open_legacy,
@@ -24,15 +22,18 @@ from pantry.flatpack.legacy import (
     unbox_legacy,
     write_legacy_data,
 )
-from pantry.flatpack.legacy_trust import judge_legacy
+from pantry.flatpack.legacy.containerfile import to_containerfile
+from pantry.flatpack.legacy.recipe import load_recipe
+from pantry.flatpack.legacy.trust import judge_legacy
+from pantry.flatpack.legacy.venv_script import to_venv_script
 from pantry.flatpack.manifest import CARD_NAME, MANIFEST_NAME, Manifest, read_table
 from pantry.flatpack.outputs import check_output, is_compressed, is_flatpack, is_legacy_flatpack
-from pantry.flatpack.recipe_2023 import load_recipe
-from pantry.flatpack.signature import Verdict, judge, sign, verify
+from pantry.flatpack.signing.keyring import Ask, read_public_file, signing_keys
+from pantry.flatpack.signing.keys import HashSize, PrivateKey, hash_size
+from pantry.flatpack.signing.signature import judge, sign, verify
+from pantry.flatpack.signing.trust import Trust, load_trust
 from pantry.flatpack.statement import Entry
 from pantry.flatpack.templates import Template, template_files, template_folders
-from pantry.flatpack.trust import Trust, load_trust
-from pantry.flatpack.venv_script import to_venv_script
 
 TEMPLATES: tuple[Template, ...] = ("model", "recipe", "adapter", "dataset")
 Format = Literal["2", "legacy"]
@@ -100,7 +101,7 @@ def _name_from(folder: Path) -> str:
 def pack_flatpack(
     folder: Path, out: Path | None = None, *, level: int | None = 1, progress: Progress | None = None
 ) -> Packed:
-    """Pack a folder into `out` (else `<folder>.fpk` beside it). See `pantry.flatpack.archive.pack`.
+    """Pack a folder into `out` (else `<folder>.fpk` beside it). See `pantry.flatpack.archive.archive.pack`.
 
     Raises ConflictError rather than overwrite anything but a flatpack.
     """

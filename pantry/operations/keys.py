@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pantry.core.paths import Paths
-from pantry.flatpack.keyring import (
+from pantry.flatpack.signing.keyring import (
     Identity,
     find_public,
     kinds_of,
@@ -17,7 +17,7 @@ from pantry.flatpack.keyring import (
     trust_key,
     untrust_key,
 )
-from pantry.flatpack.trust import Rule, read_trust_file
+from pantry.flatpack.signing.trust import Rule, read_trust_file
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from pantry.catalogue.received import pack_entries
 from pantry.core.errors import BadFileError, NotFoundError
 from pantry.core.files import storage_errors, write_atomically
 from pantry.core.paths import Paths, make_private
-from pantry.flatpack.archive import Reader
-from pantry.flatpack.keyring import Ask, keys_folder, signing_keys
-from pantry.flatpack.keys import PrivateKey, PublicKey, load_private_key, load_public_key, new_key
+from pantry.flatpack.archive.archive import Reader
+from pantry.flatpack.signing.keyring import Ask, keys_folder, signing_keys
+from pantry.flatpack.signing.keys import PrivateKey, PublicKey, load_private_key, load_public_key, new_key
 from pantry.install.flatpack import check_format
 from pantry.repository import publish as rules
 from pantry.repository.fetch import Fetcher

@@ -21,7 +21,7 @@ from pantry.core.progress import Progress
 from pantry.core.refs import Digest, ModelName
 from pantry.core.settings import Settings, load_settings
 from pantry.core.units import format_bytes
-from pantry.flatpack.archive import Reader
+from pantry.flatpack.archive.archive import Reader
 from pantry.install.catalogue_source import place_in_catalogue
 from pantry.install.flatpack import Arrival, Say, arrived, take_in
 from pantry.install.resolve import fetcher_of, opened, resolve

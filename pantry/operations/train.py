@@ -18,13 +18,13 @@ from pantry.core.refs import ModelName
 from pantry.core.sandbox import Limits, require_sandbox, run_script
 from pantry.flatpack.folder import digest_of
 from pantry.flatpack.manifest import read_manifest
-from pantry.flatpack.signature import verify
-from pantry.flatpack.trust import load_trust
+from pantry.flatpack.signing.signature import verify
+from pantry.flatpack.signing.trust import load_trust
 from pantry.install.installed import add_model
 from pantry.operations.models import remove_model
 from pantry.store.models import Store
+from pantry.workshop.recipe import RecipeFolder, read_recipe
 from pantry.workshop.training.extra import require_training
-from pantry.workshop.training.recipe import RecipeFolder, read_recipe
 
 if TYPE_CHECKING:
     from pantry.workshop.training.plan import Plan
@@ -71,9 +71,9 @@ def plan_training(folder: Path, choices: TrainingChoices, out: Path | None = Non
     """
     recipe = check_recipe(folder, choices)
     require_training()
+    from pantry.workshop.data.prepare import prepare
     from pantry.workshop.training.loop import choose_device
     from pantry.workshop.training.plan import make_plan
-    from pantry.workshop.training.prepare import prepare
     from pantry.workshop.training.run import Places
 
     _use_threads(choices.threads)

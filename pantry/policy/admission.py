@@ -10,7 +10,7 @@ from pantry.catalogue.rights import Answer, Circumstances, Link
 from pantry.core.errors import PantryError
 from pantry.core.paths import Paths
 from pantry.core.refs import Digest
-from pantry.flatpack.signature import State as SignatureOutcome
+from pantry.flatpack.archive.verdict import State as SignatureOutcome
 from pantry.policy.decision import Decision, SignatureState, Subject, decide
 from pantry.policy.file import load_policy, policy_text
 from pantry.policy.identity import families_of

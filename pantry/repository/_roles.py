@@ -21,7 +21,7 @@ from tuf.api.serialization.json import JSONSerializer
 from pantry.core.errors import BadFileError, NotFoundError, UnauthorisedError
 from pantry.core.files import storage_errors, write_atomically
 from pantry.core.locks import locked
-from pantry.flatpack.keys import PrivateKey, PublicKey
+from pantry.flatpack.signing.keys import PrivateKey, PublicKey
 
 ONLINE = ("targets", "snapshot", "timestamp")
 

@@ -11,8 +11,8 @@ from tuf.api.metadata import TargetFile
 
 from pantry.core.errors import BadFileError, ConflictError, NotFoundError, did_you_mean
 from pantry.core.files import staged_file, storage_errors, write_atomically
-from pantry.flatpack.archive import Reader
-from pantry.flatpack.keys import PrivateKey, PublicKey
+from pantry.flatpack.archive.archive import Reader
+from pantry.flatpack.signing.keys import PrivateKey, PublicKey
 from pantry.repository._roles import Lifetimes, Roles, Signers, changing, role_key
 from pantry.repository.entry import CATALOGUE_CUSTOM, CATALOGUE_PATH, custom_of, parse_custom
 

@@ -20,7 +20,7 @@ from tuf.api.serialization.json import JSONSerializer
 
 from pantry.core.errors import BadFileError, ConflictError, NotFoundError, UnauthorisedError, UsageError
 from pantry.core.files import storage_errors, write_atomically
-from pantry.flatpack.keys import PrivateKey, PublicKey
+from pantry.flatpack.signing.keys import PrivateKey, PublicKey
 from pantry.repository._roles import ONLINE, Lifetimes, Roles, Signers, changing, copy_root, newest_root, role_key
 
 DRAFT = "root.draft.json"

@@ -7,12 +7,17 @@ import logging
 from aiohttp import web
 
 from pantry.core.errors import BusyError, NotFoundError, PantryError, UnauthorisedError, UsageError, did_you_mean
-from pantry.service import admin, approvals, health, native, openai, page, windowai
-from pantry.service._auto import tell_choice
-from pantry.service.calls import failure
-from pantry.service.desk import DESK, Desk
-from pantry.service.gateway import GATEWAY, Gateway, error_object
+from pantry.service import health
+from pantry.service.api import openai, windowai
+from pantry.service.api._auto import tell_choice
 from pantry.service.guard import Handler, allow_origin, guard
+from pantry.service.http import error_object
+from pantry.service.models import DESK, Desk
+from pantry.service.native import http as native
+from pantry.service.native.calls import failure
+from pantry.service.state import GATEWAY, Gateway
+from pantry.service.web import approvals, page
+from pantry.service.web import loaded as admin
 
 log = logging.getLogger("pantry.service")
 SURFACES = (health, openai, native, windowai, admin, approvals, page)

@@ -15,14 +15,16 @@ from pantry.client.connection import peer_uid
 from pantry.core.errors import ForbiddenError, UnauthorisedError
 from pantry.core.permissions import NOBODY, OWNER, Action, Caller
 from pantry.core.settings import Settings
-from pantry.service._pages import PAGE_PATHS, may_read, page_may_call
-from pantry.service.gateway import CALLER, GATEWAY, Gateway
-from pantry.service.page import is_logged_in, is_open
+from pantry.service.browser import is_logged_in
+from pantry.service.http import CALLER
+from pantry.service.origins import PAGE_PATHS, may_read, page_may_call
+from pantry.service.state import GATEWAY, Gateway
+from pantry.service.web.page import is_open
 from pantry.store.keys import PREFIX
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-"""Routes that need no key, beside those of the owner's page (pantry/service/page.py)."""
+"""Routes that need no key, beside those of the owner's page (pantry/service/web/page.py)."""
 KEY_LATER_PATHS = frozenset({"/call"})
 """Routes where a call without a key is let through as nobody's: each function says what it needs."""
 OWNER_PATHS = "/admin/"

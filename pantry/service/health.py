@@ -7,7 +7,8 @@ from aiohttp import web
 from pantry import __version__
 from pantry.core.errors import ServiceUnavailableError
 from pantry.core.permissions import Action
-from pantry.service.gateway import GATEWAY, caller_of
+from pantry.service.http import caller_of
+from pantry.service.state import GATEWAY
 
 routes = web.RouteTableDef()
 

@@ -30,13 +30,13 @@ from pantry.engines.adapter import ENGINES
 from pantry.engines.pool import Pool
 from pantry.evaluation.speeds import Speeds
 from pantry.service.app import build_app
-from pantry.service.desk import Desk
-from pantry.service.fulfil import Fulfiller
-from pantry.service.gateway import Gateway
 from pantry.service.guard import is_loopback
-from pantry.service.limits import allow_descriptors, bind_unix, limited
+from pantry.service.jobs import Fulfiller
+from pantry.service.listen import allow_descriptors, bind_unix, limited
 from pantry.service.metrics import Metrics
-from pantry.service.socket import CallServer
+from pantry.service.models import Desk
+from pantry.service.native.socket import CallServer
+from pantry.service.state import Gateway
 from pantry.store.keys import Keys
 from pantry.store.models import InstalledModel, Store
 
@@ -126,7 +126,7 @@ async def _listening(gateway: Gateway, paths: Paths) -> AsyncIterator[int]:
         _close_after(stack, await loop.create_unix_server(http, sock=_unix(stack, paths.socket), backlog=BACKLOG))
         _close_after(stack, await calls.listen(_unix(stack, paths.call_socket), BACKLOG))
         if settings.compat_2023:
-            from pantry.service.compat2023 import build_compat_app
+            from pantry.service.api.compat2023 import build_compat_app
 
             runner = await stack.enter_async_context(_running(build_compat_app(gateway, desk)))
             make, unix = limited(runner, settings.max_connections), _unix(stack, settings.compat_2023_socket)
@@ -230,7 +230,7 @@ def _end_leftovers(paths: Paths) -> None:
     run = str(paths.run)
     for process in psutil.process_iter(["cmdline", "pid"]):
         words = process.info["cmdline"] or []
-        if any("pantry.engines._" in word for word in words) and any(f"{run}/w-" in word for word in words):
+        if any("pantry.engines.processes." in word for word in words) and any(f"{run}/w-" in word for word in words):
             with contextlib.suppress(psutil.Error):
                 process.kill()
     for left in Path(paths.run).glob("w-*.sock"):

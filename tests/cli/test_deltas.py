@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pantry.cli._app import run
-from tests.workshop.model_files import base_tensors, read_tree, safetensors, tuned_tensors, write_folder
+from tests.formats.model_files import base_tensors, read_tree, safetensors, tuned_tensors, write_folder
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pantry.flatpack.legacy import SEPARATOR
+from pantry.flatpack.legacy.archive import SEPARATOR
 from tests.operations.test_flatpacks import fill
 
 PANTRY = [sys.executable, "-W", "error", "-m", "pantry"]

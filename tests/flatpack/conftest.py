@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pantry.flatpack.archive import pack
-from pantry.flatpack.keys import PrivateKey, new_key
-from pantry.flatpack.signature import sign
-from pantry.flatpack.trust import Trust
+from pantry.flatpack.archive.archive import pack
+from pantry.flatpack.signing.keys import PrivateKey, new_key
+from pantry.flatpack.signing.signature import sign
+from pantry.flatpack.signing.trust import Trust
 
 MANIFEST = """\
 flatpack = 2

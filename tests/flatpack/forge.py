@@ -12,11 +12,11 @@ from typing import Any
 import zstandard
 
 from pantry.core.refs import Digest
-from pantry.flatpack import _frames, _tar
-from pantry.flatpack._tail import write_tail
-from pantry.flatpack.bundle import Bundle
-from pantry.flatpack.keys import PrivateKey
-from pantry.flatpack.signature import sign_payload
+from pantry.flatpack.archive import _frames, _tar
+from pantry.flatpack.archive._tail import write_tail
+from pantry.flatpack.archive.bundle import Bundle
+from pantry.flatpack.signing.keys import PrivateKey
+from pantry.flatpack.signing.signature import sign_payload
 from pantry.flatpack.statement import Entry, Frame, Statement, dump_statement
 
 MANIFEST = b"""\

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pantry.core.paths import Paths
-from pantry.flatpack.keyring import make_identity, signing_keys
-from pantry.flatpack.signature import sign
+from pantry.flatpack.signing.keyring import make_identity, signing_keys
+from pantry.flatpack.signing.signature import sign
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "flatpack.md"
 

@@ -15,18 +15,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pantry.core.errors import BadFileError, PantryError
-from pantry.flatpack import _frames
-from pantry.flatpack.archive import Reader, pack
-from pantry.flatpack.bundle import load_bundle
-from pantry.flatpack.keys import PrivateKey, load_private_key, load_public_keys, new_key
-from pantry.flatpack.legacy import LegacyFile, open_legacy, unbox_legacy, verify_legacy
+from pantry.flatpack.archive import _frames
+from pantry.flatpack.archive.archive import Reader, pack
+from pantry.flatpack.archive.bundle import load_bundle
+from pantry.flatpack.legacy.archive import LegacyFile, open_legacy, unbox_legacy, verify_legacy
 from pantry.flatpack.manifest import parse_manifest
-from pantry.flatpack.signature import sign, verify
+from pantry.flatpack.signing.keys import PrivateKey, load_private_key, load_public_keys, new_key
+from pantry.flatpack.signing.signature import sign, verify
+from pantry.flatpack.signing.trust import Trust
 from pantry.flatpack.statement import load_statement
-from pantry.flatpack.trust import Trust
 from tests.flatpack.conftest import MANIFEST, tree
 from tests.flatpack.forge import forge, member
-from tests.flatpack.test_legacy import tar_of
+from tests.flatpack.legacy.test_archive import tar_of
 
 FUZZ = settings(max_examples=200, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

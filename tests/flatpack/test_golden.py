@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from pantry.core.paths import Paths
-from pantry.flatpack import archive
-from pantry.flatpack.archive import Reader, pack
-from pantry.flatpack.keys import load_public_keys
+from pantry.flatpack.archive import archive
+from pantry.flatpack.archive.archive import Reader, pack
 from pantry.flatpack.manifest import read_manifest
-from pantry.flatpack.signature import verify
-from pantry.flatpack.trust import Trust
+from pantry.flatpack.signing.keys import load_public_keys
+from pantry.flatpack.signing.signature import verify
+from pantry.flatpack.signing.trust import Trust
 from pantry.operations.flatpacks import unbox_flatpack, verify_flatpack
 from tests.flatpack.conftest import tree
 

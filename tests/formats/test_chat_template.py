@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantry.formats.chat_template import MAX_TEMPLATE, check_template
+from pantry.formats.chat_template.scan import MAX_TEMPLATE, check_template
 
 CHATML = """{%- if messages[0]['role'] == 'system' %}{{ messages[0]['content'] | trim }}{% endif -%}
 {% set ns = namespace(found=false, last=messages | length - 1) %}

@@ -216,7 +216,7 @@ def test_estimate_is_within_15_percent_of_a_real_worker(tmp_path: Path, size: di
     with tempfile.TemporaryDirectory() as folder:
         options = {"path": str(file), "name": "m", "socket": f"{folder}/w.sock", "context": context, "parallel": 1}
         options |= {"threads": 1, "prompt_cache": 0}
-        command = [sys.executable, "-m", "pantry.engines._llama_cpp_process", json.dumps(options)]
+        command = [sys.executable, "-m", "pantry.engines.processes.llama_cpp", json.dumps(options)]
         worker = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
         try:
             _fill_context(Path(folder) / "w.sock", int(context * 0.95))

@@ -23,10 +23,10 @@ from pantry.core.errors import (
 )
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
-from pantry.flatpack.archive import pack
-from pantry.flatpack.keys import PrivateKey, new_key
+from pantry.flatpack.archive.archive import pack
 from pantry.flatpack.manifest import write_manifest
-from pantry.flatpack.signature import sign
+from pantry.flatpack.signing.keys import PrivateKey, new_key
+from pantry.flatpack.signing.signature import sign
 from pantry.install.delta import MOST_PLACES
 from pantry.install.installed import add_model
 from pantry.operations.deltas import DeltaFacts, make_delta
@@ -37,10 +37,10 @@ from pantry.operations.repositories import add_repository
 from pantry.store.models import Store
 from pantry.store.packages import Packages
 from pantry.workshop.delta import apply as apply_module
+from tests.formats.model_files import bf16, gguf, normal, safetensors, sharded, write_folder
 from tests.formats.test_split import split_model
 from tests.repository.flatpacks import SIGNER, Published, make_flatpack, trust_signer
 from tests.repository.servers import FileServer, serving
-from tests.workshop.model_files import bf16, gguf, normal, safetensors, sharded, write_folder
 
 ROWS = 1000
 

@@ -23,7 +23,7 @@ from pantry.core.errors import (
 )
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
-from pantry.flatpack.signature import sign
+from pantry.flatpack.signing.signature import sign
 from pantry.operations.deltas import DeltaFacts, make_delta
 from pantry.operations.models import remove_model
 from pantry.operations.pull import Options, pull

@@ -12,10 +12,10 @@ import pytest
 from examples.starter.pack import pack_starter, ship
 from pantry.core.errors import ModelNotFoundError, PolicyRefusedError, VerificationError
 from pantry.core.paths import Paths
-from pantry.flatpack.archive import Reader
-from pantry.flatpack.keys import load_public_key, new_key
-from pantry.flatpack.signature import judge, sign
-from pantry.flatpack.trust import TrustFile, write_trust_file
+from pantry.flatpack.archive.archive import Reader
+from pantry.flatpack.signing.keys import load_public_key, new_key
+from pantry.flatpack.signing.signature import judge, sign
+from pantry.flatpack.signing.trust import TrustFile, write_trust_file
 from pantry.install import starter
 from pantry.install.installed import installed_model, installed_models, model_path
 from pantry.operations.models import remove_model

@@ -15,10 +15,10 @@ from pantry.core.errors import (
 )
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
-from pantry.flatpack.archive import Reader
-from pantry.flatpack.dataset_card import Card, render_card
-from pantry.flatpack.keys import new_key
-from pantry.flatpack.signature import sign
+from pantry.flatpack.archive.archive import Reader
+from pantry.flatpack.cards.dataset_card import Card, render_card
+from pantry.flatpack.signing.keys import new_key
+from pantry.flatpack.signing.signature import sign
 from pantry.install.delta_files import open_model
 from pantry.install.installed import add_model
 from pantry.operations.deltas import (
@@ -30,7 +30,7 @@ from pantry.operations.deltas import (
 )
 from pantry.operations.keys import trust
 from pantry.store.models import Store
-from tests.workshop.model_files import base_tensors, gguf, read_tree, safetensors, tuned_tensors, write_folder
+from tests.formats.model_files import base_tensors, gguf, read_tree, safetensors, tuned_tensors, write_folder
 
 
 @pytest.fixture

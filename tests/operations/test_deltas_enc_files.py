@@ -9,7 +9,7 @@ import pytest
 
 from pantry.core.errors import NotFoundError
 from pantry.operations.deltas import decrypt_files, encrypt_files
-from tests.workshop.model_files import read_tree, write_folder
+from tests.formats.model_files import read_tree, write_folder
 
 
 def test_a_folder_of_files_goes_through_enc_and_back(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from pantry.core.errors import BadFileError, ConflictError, NotFoundError, UsageError, VerificationError
 from pantry.core.paths import Paths
-from pantry.flatpack.keys import PrivateKey, new_key
-from pantry.flatpack.legacy import compress
+from pantry.flatpack.legacy.archive import compress
 from pantry.flatpack.manifest import read_manifest
-from pantry.flatpack.trust import Mode, TrustFile, read_trust_file, write_trust_file
+from pantry.flatpack.signing.keys import PrivateKey, new_key
+from pantry.flatpack.signing.trust import Mode, TrustFile, read_trust_file, write_trust_file
 from pantry.operations import flatpacks
 from pantry.operations.datasets import export_card, import_card, new_card
 from pantry.operations.keys import export, key_rows, new_identity

@@ -8,9 +8,9 @@ import pytest
 
 from pantry.core.errors import ConflictError, NotFoundError, VerificationError
 from pantry.core.paths import Paths
-from pantry.flatpack.archive import pack
+from pantry.flatpack.archive.archive import pack
 from pantry.flatpack.manifest import Adapter, Manifest, Provenance, write_manifest
-from pantry.flatpack.signature import sign
+from pantry.flatpack.signing.signature import sign
 from pantry.operations.packages import copy_package, installed_packages, package_files, remove_package
 from pantry.operations.pull import pull
 from tests.repository.flatpacks import SIGNER, trust_signer

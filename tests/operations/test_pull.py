@@ -27,7 +27,7 @@ from pantry.core.errors import (
 )
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
-from pantry.flatpack.keys import new_key
+from pantry.flatpack.signing.keys import new_key
 from pantry.operations.packages import collect_garbage, verify_everything
 from pantry.operations.pull import Options, Pulled, pull
 from pantry.operations.repositories import add_repository, list_repositories, refresh_repositories, search_entries
@@ -263,7 +263,7 @@ def test_disk_too_small(added: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_disk_full_while_unboxing_leaves_nothing_installed(added: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
 
-    from pantry.flatpack import _unbox
+    from pantry.flatpack.archive import _unbox
 
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -487,7 +487,7 @@ def test_kill_at_any_point_loses_nothing_and_the_next_pull_goes_on(
 
 
 def test_garbage_collection_leaves_a_running_install_alone(added: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pantry.flatpack import _unbox
+    from pantry.flatpack.archive import _unbox
 
     write = _unbox.TreeWriter.write
 

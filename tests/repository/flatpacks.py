@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from pantry.core.paths import Paths
-from pantry.flatpack.archive import pack
-from pantry.flatpack.keys import PrivateKey, new_key
+from pantry.flatpack.archive.archive import pack
 from pantry.flatpack.manifest import Licences, Manifest, ModelFacts, Provenance, write_manifest
-from pantry.flatpack.signature import sign
-from pantry.flatpack.trust import Rule, TrustFile, trusted_folder, write_trust_file
+from pantry.flatpack.signing.keys import PrivateKey, new_key
+from pantry.flatpack.signing.signature import sign
+from pantry.flatpack.signing.trust import Rule, TrustFile, trusted_folder, write_trust_file
 from pantry.repository.publish import publish
 from pantry.repository.root_change import create
 from tests.gguf_files import GGUFBuilder, value

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pantry.core.errors import BadFileError, ConflictError, NotFoundError, UnauthorisedError
-from pantry.flatpack.keys import PrivateKey, new_key
+from pantry.flatpack.signing.keys import PrivateKey, new_key
 from pantry.repository.fetch import Fetcher
 from pantry.repository.publish import publish, tuf_key_id
 from pantry.repository.root_change import DRAFT, create, rotate, sign_draft

@@ -23,8 +23,8 @@ from pantry.core.errors import (
     UsageError,
     VerificationError,
 )
-from pantry.flatpack.archive import Reader
-from pantry.flatpack.keys import new_key
+from pantry.flatpack.archive.archive import Reader
+from pantry.flatpack.signing.keys import new_key
 from pantry.repository._roles import Lifetimes
 from pantry.repository.entry import Entry, Snapshot
 from pantry.repository.fetch import Fetcher

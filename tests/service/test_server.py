@@ -66,7 +66,7 @@ def test_leftover_worker_of_a_killed_service_is_ended_at_the_next_start(home_fol
     service.add_echo()
     service.paths.run.mkdir(parents=True, mode=0o700)
     socket_path = service.paths.run / "w-leftover.sock"
-    command = [sys.executable, "-m", "pantry.engines._echo_process"]
+    command = [sys.executable, "-m", "pantry.engines.processes.echo"]
     model = home_folder / "echo.echo"
     left = subprocess.Popen([*command, str(model), "echo", str(socket_path), "50"], stdin=subprocess.PIPE)
     wait_until(socket_path.exists)

@@ -19,9 +19,9 @@ from examples.starter import tokenizer as tok
 from examples.starter.engine import Engine
 from examples.starter.export import export, load, split_half, stored_weights
 from examples.starter.generate import training_documents
+from pantry.workshop.shape import Shape
 from pantry.workshop.training.export_gguf import pairwise
 from pantry.workshop.training.model import Llama
-from pantry.workshop.training.shape import Shape
 
 ROOT = Path(__file__).parents[2]
 TEXTS = (

@@ -1,6 +1,6 @@
 """An engine that repeats what it was told: for tests of everything around an engine, and for trying a client.
 
-Its model file is a JSON object; see `pantry/engines/_echo_process.py` for the keys.
+Its model file is a JSON object; see `pantry/engines/processes/echo.py` for the keys.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Echo:
 
     def command(self, model: ModelFile, options: LoadOptions, socket: Path, settings: Settings) -> list[str]:
         arguments = [str(model.path), str(model.name), str(socket), str(options.context)]
-        return [sys.executable, "-P", "-m", "pantry.engines._echo_process", *arguments]
+        return [sys.executable, "-P", "-m", "pantry.engines.processes.echo", *arguments]
 
 
 adapter = Echo()

@@ -36,7 +36,7 @@ class LlamaCpp:
             "threads": options.threads,
             "prompt_cache": options.prompt_cache,
         }
-        return [sys.executable, "-P", "-m", "pantry.engines._llama_cpp_process", json.dumps(given)]
+        return [sys.executable, "-P", "-m", "pantry.engines.processes.llama_cpp", json.dumps(given)]
 
 
 def missing_features(machine: str, features: frozenset[str]) -> str | None:

@@ -44,7 +44,16 @@ class LlamaServer:
             "--verbosity": 2,  # warnings and errors; the levels below tell every request
         }
         words = [str(word) for pair in arguments.items() for word in pair]
-        return [sys.executable, "-P", "-m", "pantry.engines._guard", program, *words, "--jinja", "--check-tensors"]
+        return [
+            sys.executable,
+            "-P",
+            "-m",
+            "pantry.engines.processes.guard",
+            program,
+            *words,
+            "--jinja",
+            "--check-tensors",
+        ]
 
 
 def find_program(settings: Settings) -> Path | None:

@@ -20,7 +20,7 @@ class Remote:
 
     def command(self, model: ModelFile, options: LoadOptions, socket: Path, settings: Settings) -> list[str]:
         arguments = [str(model.path), str(model.name), str(socket)]
-        return [sys.executable, "-P", "-m", "pantry.engines._remote_process", *arguments]
+        return [sys.executable, "-P", "-m", "pantry.engines.processes.remote", *arguments]
 
 
 adapter = Remote()

@@ -1,8 +1,8 @@
 """Weight differences: a fine-tune stored as what it changes in its base, rebuilt bit for bit (docs/deltas.md).
 
-- `elements`: number formats; `codec`: one block of numbers against a prediction, as few bytes.
-- `layout`: where the tensors lie in a file, with one reader per format (`_safetensors`, `_gguf`, `_torch`);
-  `sources`: a base or target, one file or a folder.
+Number formats and the readers of tensor files are in `pantry/formats/` (`dtypes`, `layout`, `tensor_files`).
+
+- `codec`: one block of numbers against a prediction, as few bytes; `sources`: a base or target, one file or a folder.
 - `plan`: how each tensor is stored; `predict`: what it is predicted from (the base, a cast, a LoRA); `adapter`: a
   LoRA's matrices as published; `lowrank`: finds them where they were not; `stretch`: bytes that are no tensor.
 - `payload`: the file that holds the blocks and their index; `folder`: payload and manifest together; `make` writes a

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pantry.core.errors import BadFileError
+from pantry.formats.dtypes import CASTABLE, element_of, to_float32
 from pantry.workshop.delta.codec import decode
-from pantry.workshop.delta.elements import CASTABLE, element_of, to_float32
 from pantry.workshop.delta.match import MatchedBase
 from pantry.workshop.delta.payload import BaseBytes, BaseTensor, Block, Payload, Piece, StoredFactors
 from pantry.workshop.delta.predict import FromBase, LowRank, Prediction

@@ -12,7 +12,7 @@ import numpy as np
 
 from pantry.core.errors import BadFileError, NotFoundError, UsageError
 from pantry.core.files import storage_errors
-from pantry.workshop.delta.elements import CASTABLE, Words, element_of
+from pantry.formats.dtypes import CASTABLE, Words, element_of
 from pantry.workshop.delta.payload import MAX_FACTOR
 from pantry.workshop.delta.sources import Located, Source
 

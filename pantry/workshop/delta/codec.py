@@ -23,7 +23,7 @@ import numpy as np
 import zstandard
 
 from pantry.core.errors import BadFileError
-from pantry.workshop.delta.elements import Element, Words
+from pantry.formats.dtypes import Element, Words
 
 BLOCK_BYTES = 4 << 20
 """Bytes of the result that one block holds, at most."""

@@ -10,7 +10,7 @@ from pantry.core.progress import Progress
 from pantry.core.refs import Digest
 from pantry.flatpack.manifest import Delta, DeltaBase, FileFact, Manifest, dump_manifest, read_manifest
 from pantry.flatpack.names import NameGuard
-from pantry.workshop.delta.layout import OpenFile
+from pantry.formats.layout import OpenFile
 from pantry.workshop.delta.payload import PAYLOAD_NAME, BaseBytes, BaseTensor, Index, Payload
 from pantry.workshop.delta.sources import Source, part_of
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from pantry.formats.dtypes import element_of, from_float32, to_float32
 from pantry.workshop.delta.adapter import Factors
-from pantry.workshop.delta.elements import element_of, from_float32, to_float32
 from pantry.workshop.delta.plan import PlannedPiece
 from pantry.workshop.delta.predict import Prediction
 from pantry.workshop.delta.sources import Located

@@ -14,10 +14,10 @@ import numpy as np
 from pantry.core.errors import UsageError, did_you_mean
 from pantry.core.files import staged_file
 from pantry.core.progress import Progress
+from pantry.formats.dtypes import element_of
 from pantry.workshop.delta._pipeline import in_order
 from pantry.workshop.delta.adapter import Factors
 from pantry.workshop.delta.codec import BLOCK_BYTES, encode
-from pantry.workshop.delta.elements import element_of
 from pantry.workshop.delta.payload import (
     RAW_BLOCK,
     BaseBytes,

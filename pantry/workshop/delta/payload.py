@@ -20,9 +20,9 @@ from pydantic.dataclasses import dataclass
 
 from pantry.core.errors import BadFileError
 from pantry.flatpack.manifest import InnerPath
+from pantry.formats.dtypes import element_of
+from pantry.formats.layout import OpenFile
 from pantry.workshop.delta.codec import BLOCK_BYTES, decompress
-from pantry.workshop.delta.elements import element_of
-from pantry.workshop.delta.layout import OpenFile
 
 PAYLOAD_NAME = "weights.pdelta"
 MAGIC, END_MAGIC = b"PDELTA1\n", b"PDELTAE\n"

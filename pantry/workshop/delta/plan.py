@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pantry.formats.dtypes import CASTABLE, Element, Words, element_of, to_float32
+from pantry.formats.layout import Tensor
 from pantry.workshop.delta.adapter import Factors, LoraAdapter
 from pantry.workshop.delta.codec import encode
-from pantry.workshop.delta.elements import CASTABLE, Element, Words, element_of, to_float32
-from pantry.workshop.delta.layout import Tensor
 from pantry.workshop.delta.payload import BaseBytes, BaseTensor, Op
 from pantry.workshop.delta.predict import FromBase, LowRank, Merge, Prediction
 from pantry.workshop.delta.sources import Located, Source, SourceFile

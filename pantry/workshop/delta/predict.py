@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pantry.workshop.delta.elements import Element, Words, from_float32, to_float32
+from pantry.formats.dtypes import Element, Words, from_float32, to_float32
 from pantry.workshop.delta.sources import Located
 
 Merge = Literal["sum", "rounded"]

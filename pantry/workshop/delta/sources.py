@@ -17,7 +17,8 @@ from pantry.core.errors import BadFileError, NotFoundError
 from pantry.core.files import TEMPORARY_PREFIX, storage_errors
 from pantry.core.progress import Progress
 from pantry.core.refs import Digest
-from pantry.workshop.delta.layout import Layout, OpenFile, Tensor, read_layout
+from pantry.formats.layout import Layout, OpenFile, Tensor
+from pantry.formats.tensor_files import read_layout
 
 THREADS = 2
 """Threads that work on one delta; memory grows with them."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pantry.core.errors import TrainingError, UsageError
-from pantry.workshop.training.recipe import TrainingRecipe
+from pantry.workshop.recipe import TrainingRecipe
 
 Network = Callable[[Tensor], Tensor]
 

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from pantry.core.files import TEMPORARY_PREFIX, storage_errors, sync_folder
+from pantry.workshop.data.tokenizer import CHAT_TEMPLATE, END_OF_TEXT_ID, SPECIALS, TURN_END_ID
+from pantry.workshop.shape import NORM_EPS, ROPE_BASE, Shape
 from pantry.workshop.training.model import Llama
-from pantry.workshop.training.shape import NORM_EPS, ROPE_BASE, Shape
-from pantry.workshop.training.tokenizer import CHAT_TEMPLATE, END_OF_TEXT_ID, SPECIALS, TURN_END_ID
 
 Array = npt.NDArray[np.float32]
 TYPES = {

@@ -11,10 +11,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from pantry.core.files import write_atomically
+from pantry.workshop.data.tokenizer import CHAT_TEMPLATE, END_OF_TEXT, END_OF_TEXT_ID, TURN_END, TURN_END_ID
+from pantry.workshop.shape import NORM_EPS, ROPE_BASE, Shape
 from pantry.workshop.training.export_gguf import About
 from pantry.workshop.training.model import INITIAL_SPREAD, Llama
-from pantry.workshop.training.shape import NORM_EPS, ROPE_BASE, Shape
-from pantry.workshop.training.tokenizer import CHAT_TEMPLATE, END_OF_TEXT, END_OF_TEXT_ID, TURN_END, TURN_END_ID
 
 _BLOCK = {
     "input_layernorm": "attention_norm", "self_attn.q_proj": "attention.q", "self_attn.k_proj": "attention.k",

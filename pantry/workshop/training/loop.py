@@ -16,6 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pantry.core.errors import ConflictError, MemoryBudgetError, TrainingError, UsageError
+from pantry.workshop.data.prepare import Prepared
+from pantry.workshop.data.tokens import training_windows
+from pantry.workshop.recipe import TrainingRecipe
 from pantry.workshop.training.checkpoint import load_checkpoint, save_checkpoint
 from pantry.workshop.training.compiling import Network, compiled
 from pantry.workshop.training.model import build_model
@@ -29,10 +32,7 @@ from pantry.workshop.training.parallel import (
     spread,
     whole,
 )
-from pantry.workshop.training.prepare import Prepared
-from pantry.workshop.training.recipe import TrainingRecipe
 from pantry.workshop.training.schedule import Budget, rate
-from pantry.workshop.training.tokens import training_windows
 
 PROMPT_WEIGHT = 0.1
 """Weight of the loss on what others say in a conversation: answers are what the model is for."""

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pantry.workshop.training.shape import NORM_EPS, ROPE_BASE, Shape
+from pantry.workshop.shape import NORM_EPS, ROPE_BASE, Shape
 
 INITIAL_SPREAD = 0.02
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pantry.workshop.recipe import TrainingRecipe
 from pantry.workshop.training.model import Llama
-from pantry.workshop.training.recipe import TrainingRecipe
 
 BETAS = (0.9, 0.95)
 MOMENTUM = 0.95

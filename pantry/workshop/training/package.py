@@ -17,7 +17,7 @@ from typing import Any
 from pantry.core.errors import BadFileError, ConflictError, StorageError
 from pantry.core.files import TEMPORARY_PREFIX, storage_errors, write_atomically
 from pantry.core.refs import Digest
-from pantry.flatpack.dataset_card import Card, CardField, check_card, parse_card, render_card
+from pantry.flatpack.cards.dataset_card import Card, CardField, check_card, parse_card, render_card
 from pantry.flatpack.manifest import (
     CARD_NAME,
     MANIFEST_NAME,
@@ -28,13 +28,13 @@ from pantry.flatpack.manifest import (
     write_manifest,
 )
 from pantry.flatpack.placeholders import find_placeholders
+from pantry.workshop.data.hub_card import card_of
+from pantry.workshop.recipe import RecipeFolder
 from pantry.workshop.training.export_gguf import About, export_gguf
 from pantry.workshop.training.export_huggingface import export_huggingface
 from pantry.workshop.training.export_onnx import export_onnx, onnx_is_there
-from pantry.workshop.training.hub_card import card_of
 from pantry.workshop.training.loop import Trainer
 from pantry.workshop.training.metrics import draw_losses, read_metrics
-from pantry.workshop.training.recipe import RecipeFolder
 
 MODEL_FILE = "model.gguf"
 PROVENANCE_FILE = "training/provenance.json"

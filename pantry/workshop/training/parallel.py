@@ -21,8 +21,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from pantry.core.errors import UsageError
+from pantry.workshop.recipe import TrainingRecipe
 from pantry.workshop.training.model import Llama
-from pantry.workshop.training.recipe import TrainingRecipe
 
 # Every group joined here stays until the process ends. Were DDP's reducer its last holder (as after a stop, whose
 # traceback holds the network), gloo's threads would be ended by a thread that has the interpreter's lock, for which

@@ -12,10 +12,10 @@ import psutil
 import torch
 
 from pantry import __version__
-from pantry.workshop.training.hub_card import licence_of
-from pantry.workshop.training.hub_dataset import PinnedDataset
+from pantry.workshop.data.hub_card import licence_of
+from pantry.workshop.data.hub_dataset import PinnedDataset
+from pantry.workshop.recipe import RecipeFolder
 from pantry.workshop.training.loop import HeldOut, Trainer
-from pantry.workshop.training.recipe import RecipeFolder
 
 _POWERCAP = Path("/sys/class/powercap")
 _PACKAGES = ("torch", "tokenizers", "numpy", "safetensors", "gguf")

@@ -15,19 +15,19 @@ from typing import Any, Protocol
 from pantry.core.errors import ConflictError, NotFoundError, TrainingError
 from pantry.core.units import format_duration
 from pantry.flatpack.manifest import CARD_NAME
+from pantry.workshop.data.cleaning import counted
+from pantry.workshop.data.hub_card import with_licence
+from pantry.workshop.data.prepare import Prepared, prepare
+from pantry.workshop.recipe import RecipeFolder
 from pantry.workshop.training.board import FOLDER as BOARD
 from pantry.workshop.training.board import Board
 from pantry.workshop.training.checkpoint import load_checkpoint
-from pantry.workshop.training.cleaning import counted
-from pantry.workshop.training.hub_card import with_licence
 from pantry.workshop.training.loop import HeldOut, Progress, Trainer
 from pantry.workshop.training.metrics import Metrics
 from pantry.workshop.training.package import Package, check_free, fill_recipe_card, write_package
 from pantry.workshop.training.parallel import Group, joined
 from pantry.workshop.training.plan import check_fits, make_plan
-from pantry.workshop.training.prepare import Prepared, prepare
 from pantry.workshop.training.provenance import EnergyMeter, describe
-from pantry.workshop.training.recipe import RecipeFolder
 from pantry.workshop.training.samples import write_samples
 from pantry.workshop.training.schedule import Budget
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pantry.workshop.training.recipe import TrainingRecipe
+from pantry.workshop.recipe import TrainingRecipe
 
 FIRST_RATE = 0.02
 """Share of the peak that the first step has."""

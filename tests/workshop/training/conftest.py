@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pantry.workshop.training.recipe import RecipeFolder, make_recipe
+from pantry.workshop.recipe import RecipeFolder, make_recipe
 
 TINY = {"layers": 2, "width": 32, "heads": 2, "kv_heads": 1, "hidden": 64, "context": 32, "batch": 4, "vocab": 300}
 WORDS = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from pantry.workshop.training.recipe import RecipeFolder, make_recipe
+from pantry.workshop.recipe import RecipeFolder, make_recipe
 from pantry.workshop.training.run import Places, train
 from tests.workshop.training.test_run import Seen
 

@@ -9,8 +9,8 @@ import sys
 import torch
 from torch import nn
 
+from pantry.workshop.recipe import make_recipe
 from pantry.workshop.training.parallel import joined, spread
-from pantry.workshop.training.recipe import make_recipe
 from tests.workshop.training.conftest import TINY
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from examples.assistant import make_data as chat
 from examples.tales import make_data as tales
-from pantry.flatpack.dataset_card import check_card
+from pantry.flatpack.cards.dataset_card import check_card
 from pantry.flatpack.manifest import read_manifest
-from pantry.workshop.training.documents import is_conversation
-from pantry.workshop.training.recipe import read_recipe
-from pantry.workshop.training.sources import find_files, read_documents
+from pantry.workshop.data.documents import is_conversation
+from pantry.workshop.data.sources import find_files, read_documents
+from pantry.workshop.recipe import read_recipe
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 NAMES = {name: name for name in ("tales", "assistant", "shakespeare-char")} | {"starter": "own-starter"}

@@ -14,15 +14,15 @@ import torch
 
 from pantry.core.errors import MissingExtraError, StorageError
 from pantry.formats.gguf import read_header
-from pantry.workshop.training import tokenizer as tok
-from pantry.workshop.training.documents import Turn
+from pantry.workshop.data import tokenizer as tok
+from pantry.workshop.data.documents import Turn
+from pantry.workshop.shape import Shape
 from pantry.workshop.training.export_gguf import About, export_gguf, pairwise
 from pantry.workshop.training.export_huggingface import export_huggingface
 from pantry.workshop.training.export_onnx import export_onnx
 from pantry.workshop.training.model import Llama, build_model
-from pantry.workshop.training.shape import Shape
+from tests.workshop.data.test_tokens import TEXTS
 from tests.workshop.training.llama_cpp import Engine
-from tests.workshop.training.test_tokens import TEXTS
 
 STEPS = 200
 SMALLEST = -60.0

@@ -14,13 +14,13 @@ pytest.importorskip("torch")
 import torch
 
 from pantry.core.errors import BadFileError, ConflictError, MemoryBudgetError, TrainingError, UsageError
+from pantry.workshop.data.prepare import prepare
+from pantry.workshop.recipe import make_recipe
+from pantry.workshop.shape import Shape
 from pantry.workshop.training.loop import Trainer, choose_device
 from pantry.workshop.training.model import Llama, build_model
 from pantry.workshop.training.optimisers import ProcessorMuon, build_optimisers
-from pantry.workshop.training.prepare import prepare
-from pantry.workshop.training.recipe import make_recipe
 from pantry.workshop.training.schedule import Budget, rate
-from pantry.workshop.training.shape import Shape
 from tests.workshop.training.conftest import MakeRecipe
 
 SMALL = {"vocab": 70, "width": 24, "layers": 3, "heads": 2, "kv_heads": 1, "hidden": 40, "context": 16}

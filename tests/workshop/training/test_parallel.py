@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import load_file
 
 from pantry.core.errors import UsageError
+from pantry.workshop.recipe import RecipeFolder, make_recipe
 from pantry.workshop.training.metrics import read_metrics
 from pantry.workshop.training.parallel import Group, check_parts
-from pantry.workshop.training.recipe import RecipeFolder, make_recipe
 from tests.workshop.training.conftest import TINY, write_text
 from tests.workshop.training.test_run import Seen, run
 

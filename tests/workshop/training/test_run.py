@@ -29,18 +29,18 @@ from pantry.core.errors import (
     StorageError,
     TrainingError,
 )
+from pantry.flatpack.cards.dataset_card import Card, check_card, parse_card, render_card
 from pantry.flatpack.check import check_source
-from pantry.flatpack.dataset_card import Card, check_card, parse_card, render_card
 from pantry.flatpack.manifest import read_manifest
 from pantry.formats.gguf import read_header
 from pantry.operations.flatpacks import start_flatpack
+from pantry.workshop.data.prepare import prepare
+from pantry.workshop.recipe import RecipeFolder
 from pantry.workshop.training.checkpoint import load_checkpoint, save_checkpoint
 from pantry.workshop.training.loop import Progress, Trainer
 from pantry.workshop.training.metrics import Metrics, draw_losses, read_metrics
 from pantry.workshop.training.package import manifest_name
 from pantry.workshop.training.plan import check_fits, make_plan, training_bytes
-from pantry.workshop.training.prepare import prepare
-from pantry.workshop.training.recipe import RecipeFolder
 from pantry.workshop.training.run import Places, Trained, train
 from tests.workshop.training.conftest import MakeRecipe, write_text
 

@@ -1,0 +1,124 @@
+"""The worker process of the echo engine: an OpenAI-dialect server that answers with the words of the prompt.
+
+Started as `python -m pantry.engines.processes.echo MODEL NAME SOCKET CONTEXT`; runs until its standard input ends.
+The model file is a JSON object: `delay` (seconds between words, default 0), `prefill` (seconds before the first word),
+`die_after` (words after which the process kills itself), `repeat` (how often the words come), `load` ("fail" or
+"hang"), `reply` (fixed text instead of the prompt's). One word is one token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from pantry.engines.processes.guard import die_with_parent
+
+
+class EchoServer:
+    """Serves one echo model; `active` counts the answers being written."""
+
+    def __init__(self, model: dict[str, Any], name: str, context: int) -> None:
+        self.model, self.name, self.context, self.active = model, name, context, 0
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=1 << 30)
+        app.router.add_get("/health", self.health)
+        app.router.add_get("/slots", self.slots)
+        app.router.add_post("/v1/chat/completions", self.chat)
+        app.router.add_post("/v1/completions", self.completions)
+        return app
+
+    async def health(self, request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def slots(self, request: web.Request) -> web.Response:
+        return web.json_response([{"id": 0, "is_processing": self.active > 0}])
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        return await self._answer(request, body, [str(body["messages"][-1]["content"])], chat=True)
+
+    async def completions(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        prompts = body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
+        return await self._answer(request, body, prompts, chat=False)
+
+    async def _answer(
+        self, request: web.Request, body: dict[str, Any], prompts: list[str], *, chat: bool
+    ) -> web.StreamResponse:
+        tokens = max(len(prompt.split()) for prompt in prompts)
+        if tokens > self.context:
+            error = {"code": 400, "type": "exceed_context_size_error", "n_prompt_tokens": tokens, "n_ctx": self.context}
+            return web.json_response({"error": {**error, "message": "too long"}}, status=400)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        self.active += 1
+        try:
+            if body.get("return_progress"):
+                await self._send(response, self._chunk(0, "", chat) | {"prompt_progress": {"total": tokens}})
+            await asyncio.sleep(self.model.get("prefill", 0))
+            for index, prompt in enumerate(p for p in prompts for _ in range(body.get("n", 1))):
+                await self._write_choice(response, body, index, prompt, chat)
+            await response.write(b"data: [DONE]\n\n")
+        finally:
+            self.active -= 1
+        return response
+
+    async def _write_choice(
+        self, response: web.StreamResponse, body: dict[str, Any], index: int, prompt: str, chat: bool
+    ) -> None:
+        words = (self.model.get("reply") or prompt).split() * self.model.get("repeat", 1)
+        limit = body.get("max_tokens", -1)
+        wanted = words if limit < 0 else words[:limit]
+        for number, word in enumerate(wanted):
+            if number == self.model.get("die_after"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            await self._send(response, self._chunk(index, word if number == 0 else f" {word}", chat))
+            await asyncio.sleep(self.model.get("delay", 0))
+        reason = "length" if len(wanted) < len(words) else "stop"
+        await self._send(response, self._chunk(index, "", chat, reason))
+        count, asked = len(wanted), len(prompt.split())
+        usage = {"prompt_tokens": asked, "completion_tokens": count, "total_tokens": asked + count}
+        if body.get("stream_options", {}).get("include_usage"):
+            await self._send(response, self._chunk(index, "", chat) | {"choices": [], "usage": usage})
+
+    def _chunk(self, index: int, text: str, chat: bool, reason: str | None = None) -> dict[str, Any]:
+        said: dict[str, Any] = {"delta": {"content": text} if text else {}} if chat else {"text": text}
+        kind = "chat.completion.chunk" if chat else "text_completion"
+        choice = {"index": index, "finish_reason": reason, **said}
+        return {"id": "echo", "object": kind, "created": 0, "model": self.name, "choices": [choice]}
+
+    async def _send(self, response: web.StreamResponse, chunk: dict[str, Any]) -> None:
+        await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+
+
+async def serve(model: dict[str, Any], name: str, socket: str, context: int) -> None:
+    """Serve until standard input ends."""
+    runner = web.AppRunner(EchoServer(model, name, context).app(), handler_cancellation=True, access_log=None)
+    await runner.setup()
+    await web.UnixSite(runner, socket).start()
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)
+    os._exit(0)
+
+
+def main() -> None:
+    die_with_parent()
+    os.umask(0o077)
+    path, name, socket, context = sys.argv[1:]
+    model = json.loads(Path(path).read_text())
+    if model.get("load") == "fail":
+        sys.exit("load failed: the echo model says so")
+    if model.get("load") == "hang":
+        sys.stdin.buffer.read()
+    asyncio.run(serve(model, name, socket, int(context)))
+
+
+if __name__ == "__main__":
+    main()

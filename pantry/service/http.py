@@ -1,0 +1,49 @@
+"""Parts of HTTP that every surface uses: the body, the caller, the form of an error."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from pantry.core.errors import ApprovalNeededError, PantryError, SlowClientError, TooLargeError, UsageError
+from pantry.core.foreign_json import parse_json
+from pantry.core.permissions import NOBODY, Caller
+from pantry.core.settings import Settings
+
+CALLER = web.RequestKey("caller", Caller)
+"""Where the guard leaves, in a request, who calls."""
+SMALL_BODY = 65_536  # bytes that are parsed on the spot; longer bodies take long enough to be parsed beside the loop
+
+
+async def read_json(request: web.Request, settings: Settings) -> Any:
+    """The JSON body of a request. Raises TooLargeError, or UsageError when it does not come in time or parse."""
+    too_large = TooLargeError(f"The request body is over {settings.max_body} bytes.")
+    if (request.content_length or 0) > settings.max_body:
+        raise too_large
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise UsageError("A compressed request body is not taken.", hint="Send it without Content-Encoding.")
+    try:
+        async with asyncio.timeout(settings.body_timeout):
+            raw = await request.read()
+    except TimeoutError:
+        raise SlowClientError(f"The request body did not come within {settings.body_timeout:.0f} seconds.") from None
+    except web.HTTPRequestEntityTooLarge:
+        raise too_large from None
+    if len(raw) <= SMALL_BODY:
+        return parse_json(raw, "The request body")
+    return await asyncio.to_thread(parse_json, raw, "The request body")
+
+
+def caller_of(request: web.Request) -> Caller:
+    """Who calls, as the guard found out."""
+    caller: Caller = request.get(CALLER, NOBODY)
+    return caller
+
+
+def error_object(error: PantryError) -> dict[str, Any]:
+    """An error as OpenAI's clients expect it; one that waits for the user carries the id of the request."""
+    kind = "invalid_request_error" if error.status < 500 else "server_error"
+    told = {"message": str(error), "type": kind, "code": error.code, "param": None}
+    return told | {"request": error.request_id} if isinstance(error, ApprovalNeededError) else told

@@ -1,0 +1,134 @@
+"""Functions about models: choosing, asking, loading, unloading, downloading, reading their files."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from pantry.access.requests import approval_needed
+from pantry.core.errors import ModelNotFoundError, UsageError
+from pantry.core.permissions import Action, Caller
+from pantry.service.models import SAMPLING, Desk, Wish, Written
+from pantry.service.native.calls import Parameters, Partial, Stream, Value, function
+from pantry.service.records import answer_object, model_object, request_object
+from pantry.store.models import InstalledModel
+
+if TYPE_CHECKING:
+    from pantry.selection import Choice
+
+LONGEST_PROMPT = 16_000_000  # characters; the line and body limits come first
+
+
+@function(
+    "preferred_model", "fallback_mode", "model_requirements", "prefer", "prompt", "messages", "system", "raw", "stream",
+    *SAMPLING,
+)  # fmt: skip
+async def call_llm(desk: Desk, caller: Caller, given: Parameters) -> Stream:
+    """Ask a model. With `prompt` or `messages` it answers; without it says which model it would be, and why."""
+    desk.gateway.permit(caller, Action.GENERATE)
+    wish = parse_wish(given)
+    choice, model = await desk.choose(caller, wish)
+    messages = _messages(given)
+    if not messages:
+        yield choice.to_json()
+        return
+    if model is None:
+        await _ask_for_download(desk, caller, choice)
+        model = await desk.gateway.model(choice.model)
+    stream, raw = given.flag("stream"), given.flag("raw")
+    if wish.mode == "none":
+        _refuse_silent_load(desk, caller, model)
+    written = Written()
+    pieces = desk.write(caller, model, messages, given.others(SAMPLING), written, raw=raw)
+    async with contextlib.aclosing(pieces):
+        async for text in pieces:
+            if stream:
+                yield Partial(text=text)
+    yield answer_object(model, written) | {"choice": choice.to_json()}
+
+
+@function("preferred_model", "fallback_mode", "model_requirements", "prefer")
+async def choose(desk: Desk, caller: Caller, given: Parameters) -> Value:
+    """Which model a call_llm with these parameters would use, and why."""
+    desk.gateway.permit(caller, Action.GENERATE)
+    choice, _ = await desk.choose(caller, parse_wish(given))
+    return choice.to_json()
+
+
+@function()
+async def list_models(desk: Desk, caller: Caller, given: Parameters) -> Value:
+    """The installed models that the caller may see."""
+    return {"models": [model_object(desk, model) for model in await desk.visible(caller)]}
+
+
+@function("model")
+async def load_llm(desk: Desk, caller: Caller, given: Parameters) -> Value:
+    """Load a model, or ask the user to let it be loaded."""
+    name = given.text("model")
+    request = await desk.load(caller, name)
+    return {"model": name, "state": "loaded" if request is None else "requested"} | _asked(desk, request)
+
+
+@function("model")
+async def unload_llm(desk: Desk, caller: Caller, given: Parameters) -> Value:
+    """Unload a model, or ask the user to let it be unloaded."""
+    name = given.text("model")
+    request = await desk.unload(caller, name)
+    return {"model": name, "state": "unloaded" if request is None else "requested"} | _asked(desk, request)
+
+
+@function("model", "url")
+async def download_model(desk: Desk, caller: Caller, given: Parameters) -> Value:
+    """Download a model, or ask the user to let it be downloaded. `url` works where the user turned it on."""
+    name = given.text("model")
+    request = await desk.download(caller, name, given.optional_text("url", 2000))
+    state = "installed" if request is None else "downloading" if request.accepted else "requested"
+    return {"model": name, "state": state} | _asked(desk, request)
+
+
+@function("model")
+async def bare_model(desk: Desk, caller: Caller, given: Parameters) -> Value:
+    """The path of a model's verified, read-only file."""
+    model, path = await desk.bare_model(caller, given.text("model"))
+    return {"model": model_object(desk, model), "path": str(path)}
+
+
+def parse_wish(given: Parameters) -> Wish:
+    """The wish in the parameters of a call. A call that names no model may use any that meets its requirements."""
+    from pantry.selection import parse_mode
+
+    name = given.optional_text("preferred_model")
+    mode = given.optional_text("fallback_mode")
+    if mode is None and not name:
+        mode = "requirements_load"
+    return Wish(name or None, parse_mode(mode or "none"), given.texts("model_requirements"), given.texts("prefer"))
+
+
+def _messages(given: Parameters) -> list[dict[str, Any]]:
+    prompt, messages = given.optional_text("prompt", LONGEST_PROMPT), given.given.get("messages")
+    if prompt is not None and messages is not None:
+        raise UsageError("call_llm takes a prompt or messages, not both.")
+    if messages is not None and not (isinstance(messages, list) and all(isinstance(each, dict) for each in messages)):
+        raise UsageError('messages of call_llm is a list like [{"role": "user", "content": "Hello"}].')
+    system = given.optional_text("system", LONGEST_PROMPT)
+    found = list(messages or []) or ([{"role": "user", "content": prompt}] if prompt is not None else [])
+    return [{"role": "system", "content": system}, *found] if system and found else found
+
+
+def _refuse_silent_load(desk: Desk, caller: Caller, model: InstalledModel) -> None:
+    """With the mode none nothing is asked of the user: a model that may not be loaded is an error."""
+    if caller.kind == "owner" or desk.gateway.is_loaded(model.name):
+        return
+    desk.gateway.permit(caller, Action.LOAD, model.name)
+
+
+async def _ask_for_download(desk: Desk, caller: Caller, choice: Choice) -> None:
+    request = await desk.download(caller, choice.model)
+    if request is not None:
+        raise approval_needed(request, f"{choice.model} would suit and is not installed.")
+    if choice.action != "download":
+        raise ModelNotFoundError(f"There is no model {choice.model!r} here.")
+
+
+def _asked(desk: Desk, request: Any) -> dict[str, Any]:
+    return {} if request is None else {"request": request_object(desk, request)}

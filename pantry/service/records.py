@@ -1,0 +1,77 @@
+"""Requests, models and answers as the replies of the service carry them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pantry.engines.pool import LoadedModel
+from pantry.service.models import Desk, Written
+from pantry.service.state import Gateway
+from pantry.store.models import InstalledModel
+from pantry.store.requests import AppRequest
+
+
+def request_object(desk: Desk, request: AppRequest) -> dict[str, Any]:
+    """A request as replies carry it; a running download tells its progress in bytes."""
+    progress = desk.fulfiller.progress.get(request.id)
+    return {
+        "id": request.id,
+        "app": request.app,
+        "kind": request.kind,
+        "details": request.details,
+        "state": request.state,
+        "outcome": request.outcome,
+        "complete": request.complete,
+        "accepted": request.accepted,
+        "created_at": request.created_at,
+        "progress": {"done": progress[0], "total": progress[1]} if progress else None,
+    }
+
+
+def model_object(desk: Desk, model: InstalledModel) -> dict[str, Any]:
+    """An installed model as replies carry it; `size` in bytes."""
+    return {
+        "name": str(model.name),
+        "digest": str(model.digest),
+        "size": model.size,
+        "format": model.format,
+        "loaded": desk.gateway.is_loaded(model.name),
+        "facts": model.facts,
+    }
+
+
+def answer_object(model: InstalledModel, written: Written) -> dict[str, Any]:
+    """A whole answer as replies carry it."""
+    return {
+        "model": str(model.name),
+        "text": written.text,
+        "finish_reason": written.finish_reason,
+        "usage": {
+            "prompt_tokens": written.prompt_tokens,
+            "completion_tokens": written.completion_tokens,
+            "cached_tokens": written.cached_tokens,
+        },
+    }
+
+
+def loaded_object(gateway: Gateway, entry: LoadedModel) -> dict[str, Any]:
+    """A loaded model for `pantry ps`. Times are seconds, memory bytes."""
+    keep = gateway.settings.keep_alive
+    left = keep - (time.monotonic() - entry.last_used) if keep and not entry.pinned and entry.idle else None
+    return {
+        "name": str(entry.model.name),
+        "digest": str(entry.model.digest),
+        "state": "ready" if entry.running else "loading",
+        "engine": entry.engine,
+        "context": entry.options.context,
+        "parallel": entry.options.parallel,
+        "threads": entry.options.threads,
+        "active": entry.active,
+        "waiting": entry.waiting,
+        "pinned": entry.pinned,
+        "estimated_memory": entry.need.total if entry.need else None,
+        "memory": entry.worker.memory() if entry.worker else 0,
+        "pid": entry.worker.pid if entry.worker else None,
+        "unloads_in": max(0.0, left) if left is not None else None,
+    }
