@@ -345,7 +345,7 @@ def measure_enc(room: Path) -> None:
         for name, spent in found.items()
     ]
     met = verdict(clock / found["pantry delta decrypt"][0], LEAST_ENC, at_most=False)
-    note = f"Wanted by the clock, with both sums: ≥ {LEAST_ENC:.0f} times: {met}. The sums run beside the rest."
+    note = f"DownloadTarget by the clock, with both sums: ≥ {LEAST_ENC:.0f} times: {met}. The sums run beside the rest."
     heads = ["", "MB/s", "MB/s of processor time", "times", "times of processor time"]
     print_table(f".enc, {size:.0f} MB, SHA-256 checked, two cores", heads, rows, note)
 

@@ -35,9 +35,9 @@ LIST = """SELECT name, tag, models.digest, size, format, source, facts, added_at
 FETCH = """
 from pantry.core.refs import Digest
 from pantry.repository.address import Address
-from pantry.repository.fetch import Fetcher, Wanted
+from pantry.repository.fetch import Fetcher, DownloadTarget
 from pantry.repository.limits import Limits
-wanted = Wanted(Address.parse("{url}"), {size}, Digest("{digest}"))
+wanted = DownloadTarget(Address.parse("{url}"), {size}, Digest("{digest}"))
 with Fetcher(work / "partial", Limits(connections={connections})).fetched(wanted):
     pass
 """

@@ -124,7 +124,7 @@ WORK: tuple[tuple[Callable[[Service], None], int], ...] = (
 MAY_FAIL = {"come_and_go", "garbage"}
 """Work that ends with an error now and then: a load that was refused, a line that was cut off."""
 TOLERATED = 0.005  # of the calls may fail: a client that gets no processor for seconds takes the service for stopped
-LONGEST_CALL = 60.0  # seconds after the end of the load that a caller may still wait
+MAX_CALL = 60.0  # seconds after the end of the load that a caller may still wait
 
 
 class CallerThread(threading.Thread):
@@ -166,7 +166,7 @@ def soak(minutes: float, callers: int = 4) -> list[str]:
                 time.sleep(max(0.2, seconds / 100))
                 samples.append((time.monotonic() - start, take(service)))
             for thread in threads:
-                thread.join(LONGEST_CALL)
+                thread.join(MAX_CALL)
             return complaints(threads) + verdicts(
                 service, seconds, samples, sum((t.counts for t in threads), Counter())
             )

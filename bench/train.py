@@ -218,7 +218,7 @@ def compare_speed(trainer: Trainer, steps: int, room: Path) -> None:
         trainer.step()
     ours = steps * trainer.recipe.step_tokens / (trainer.progress.seconds - before.seconds)
     rows = [["Hugging Face Trainer", f"{theirs:,.0f}", "1"], ["pantry", f"{ours:,.0f}", f"{ours / theirs:.2f}"]]
-    note = f"Wanted ≥ 1.2 times: {verdict(ours / theirs, 1.2, at_most=False)}."
+    note = f"DownloadTarget ≥ 1.2 times: {verdict(ours / theirs, 1.2, at_most=False)}."
     print_table("The same network in the Hugging Face Trainer", ["loop", "tokens/s", "times"], rows, note)
 
 

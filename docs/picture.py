@@ -16,7 +16,7 @@ from rich.text import Text
 
 ROOT = Path(__file__).parent.parent
 WIDTH = 100
-MOST_LINES = 40
+MAX_LINES = 40
 
 
 def terminal_output(command: list[str]) -> str:
@@ -53,7 +53,7 @@ def main() -> None:
     for target in sys.argv[1:] or ["run", "test"]:
         output = terminal_output(["make", "-C", str(ROOT), "--no-print-directory", target])
         lines = output.strip().splitlines()
-        draw(target, "\n".join(lines if len(lines) <= MOST_LINES else [*lines[:8], "…", *lines[-8:]]))
+        draw(target, "\n".join(lines if len(lines) <= MAX_LINES else [*lines[:8], "…", *lines[-8:]]))
 
 
 if __name__ == "__main__":

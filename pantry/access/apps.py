@@ -16,11 +16,11 @@ from pantry.store.apps import App, Apps
 from pantry.store.database import Database
 from pantry.store.keys import Keys
 
-LONGEST_NAME = 80  # characters of an app's name
+MAX_NAME = 80  # characters of an app's name
 REGISTRATIONS = 20  # new apps in each minute, over all callers
-MOST_UNAPPROVED = 200  # apps that were never granted anything
+MAX_UNAPPROVED = 200  # apps that were never granted anything
 _DAY = 86_400.0
-MOST_DAYS = 36_500  # that a permission can be given for; longer is for good
+MAX_DAYS = 36_500  # that a permission can be given for; longer is for good
 
 
 class Registrar:
@@ -53,7 +53,7 @@ class Registrar:
             raise ForbiddenError(f"Pages of {origin} are not known here.", hint="Add one with: pantry app add --origin")
         self._check_rate()
         shown = " ".join("".join(char if char.isprintable() else " " for char in title).split())
-        return Apps(self._database).add((shown or origin)[:LONGEST_NAME].strip(), parse_origin(origin))
+        return Apps(self._database).add((shown or origin)[:MAX_NAME].strip(), parse_origin(origin))
 
     def _check_rate(self) -> None:
         moment = time.monotonic()
@@ -61,9 +61,9 @@ class Registrar:
             self._recent.popleft()
         if len(self._recent) >= REGISTRATIONS:
             raise RateLimitError(f"More than {REGISTRATIONS} apps registered within a minute.", retry_after=60)
-        if Apps(self._database).count_without_grants() >= MOST_UNAPPROVED:
+        if Apps(self._database).count_without_grants() >= MAX_UNAPPROVED:
             raise RateLimitError(
-                f"{MOST_UNAPPROVED} apps wait for a first permission already.",
+                f"{MAX_UNAPPROVED} apps wait for a first permission already.",
                 hint="Remove those that are not wanted: pantry app remove --unapproved",
                 retry_after=3600,
             )
@@ -109,10 +109,8 @@ def refusal(caller: Caller, ruling: Ruling) -> UnauthorisedError | ForbiddenErro
 def app_name(text: str) -> str:
     """A name fit to be shown to the user: one line of printable characters. Raises UsageError."""
     name = " ".join(text.split())
-    if not name or len(name) > LONGEST_NAME or not name.isprintable():
-        raise UsageError(
-            f"{text[:80]!r} is not a name for an app.", hint=f"Use 1 to {LONGEST_NAME} printable characters."
-        )
+    if not name or len(name) > MAX_NAME or not name.isprintable():
+        raise UsageError(f"{text[:80]!r} is not a name for an app.", hint=f"Use 1 to {MAX_NAME} printable characters.")
     return name
 
 
@@ -205,6 +203,8 @@ def new_key(paths: Paths, text: str) -> tuple[App, str]:
 
 def expiry(days: float | None) -> float | None:
     """The moment, in seconds since 1970, that lies `days` ahead; None is for good. Raises UsageError."""
-    if days is not None and not 0 < days <= MOST_DAYS:
-        raise UsageError(f"{days:g} days is no time ahead.", hint=f"Give a number above 0, at most {MOST_DAYS}.")
+    if days is not None and not 0 < days <= MAX_DAYS:
+        raise UsageError(
+            f"{days:g} days is not a valid time from now.", hint=f"Give a number above 0, at most {MAX_DAYS}."
+        )
     return None if days is None else time.time() + days * _DAY

@@ -29,10 +29,10 @@ from pantry.store.database import Database
 from pantry.store.models import Store
 from pantry.store.requests import AppRequest, Kind, Requests
 
-MOST_PENDING = 8  # undecided requests of one app
-MOST_RUNNING = 16  # requests of one app that are approved and not done
-MOST_PENDING_OF_ALL = 200  # undecided requests of all apps
-LONGEST_REASON = 500  # characters of an app's reason that are kept
+MAX_PENDING = 8  # undecided requests of one app
+MAX_RUNNING = 16  # requests of one app that are approved and not done
+MAX_PENDING_OF_ALL = 200  # undecided requests of all apps
+MAX_REASON = 500  # characters of an app's reason that are kept
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ def ask(
     requests = Requests(database)
     if known := requests.pending_like(caller.app, kind, details):
         return known
-    if requests.count_pending(caller.app) >= MOST_PENDING:
-        raise RateLimitError(f"{caller.name} has {MOST_PENDING} requests that wait for an answer.", retry_after=60)
-    if requests.count_pending() >= MOST_PENDING_OF_ALL:
-        raise RateLimitError(f"{MOST_PENDING_OF_ALL} requests wait for an answer.", retry_after=60)
-    made = requests.add(caller.app, kind, details, " ".join(reason.split())[:LONGEST_REASON])
+    if requests.count_pending(caller.app) >= MAX_PENDING:
+        raise RateLimitError(f"{caller.name} has {MAX_PENDING} requests that wait for an answer.", retry_after=60)
+    if requests.count_pending() >= MAX_PENDING_OF_ALL:
+        raise RateLimitError(f"{MAX_PENDING_OF_ALL} requests wait for an answer.", retry_after=60)
+    made = requests.add(caller.app, kind, details, " ".join(reason.split())[:MAX_REASON])
     return approve(database, made, Limits()) if kind in settings.approve else made
 
 
@@ -87,8 +87,8 @@ def start_job(database: Database, caller: Caller, kind: Kind, details: Mapping[s
         raise UsageError("Only apps have requests.")
     requests = Requests(database)
     made = requests.pending_like(caller.app, kind, details)
-    if made is None and requests.count_approved(caller.app) >= MOST_RUNNING:
-        raise RateLimitError(f"{MOST_RUNNING} things that {caller.name} asked for are being done.", retry_after=60)
+    if made is None and requests.count_approved(caller.app) >= MAX_RUNNING:
+        raise RateLimitError(f"{MAX_RUNNING} things that {caller.name} asked for are being done.", retry_after=60)
     made = made or requests.add(caller.app, kind, details, "")
     return made if made.state == "approved" else approve(database, made, Limits())
 

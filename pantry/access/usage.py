@@ -10,7 +10,7 @@ from pantry.store.database import Database, now
 FLUSH_EVERY = 5.0  # seconds between two writes
 
 
-class Tally:
+class UsageCounter:
     """What apps used since the last write. A crash forgets at most FLUSH_EVERY seconds of it."""
 
     def __init__(self, database: Database) -> None:

@@ -63,7 +63,7 @@ class Entry(Frozen):
     def _fact_sources_name_fields(self) -> Entry:
         wrong = sorted(set(self.fact_sources) - set(type(self).model_fields))
         if wrong:
-            raise ValueError(f"fact_sources names {wrong[0]!r}, which is no field of this kind of entry")
+            raise ValueError(f"fact_sources names {wrong[0]!r}, which is not a field of this kind of entry")
         return self
 
     def source_of(self, field: str) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ VERSION = 5
 MAPPED = 2**30
 """Bytes of the index that may be mapped into memory: scans then copy nothing."""
 MAX_TAGS = 62  # bits of one SQLite integer
-MOST_PROBLEMS = 1000
+MAX_PROBLEMS = 1000
 """Problems that are kept; a hostile catalogue could have as many as entries."""
 
 _TABLES = """
@@ -137,7 +137,7 @@ def _fill(connection: sqlite3.Connection, mark: str, entries: Mapping[Key, Loade
     )
     connection.executemany("INSERT OR IGNORE INTO alias VALUES (?, ?, ?)", every_name(entries.values()))
     told = [*problems, *_fill_models(connection, entries)]
-    facts = (("fingerprint", mark), ("problems", json.dumps(told[:MOST_PROBLEMS])))
+    facts = (("fingerprint", mark), ("problems", json.dumps(told[:MAX_PROBLEMS])))
     connection.executemany("INSERT INTO meta VALUES (?, ?)", facts)
     connection.executescript(_INDEXES)
     connection.commit()

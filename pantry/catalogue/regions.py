@@ -285,7 +285,7 @@ def parse_region(text: str) -> str:
     code = text.strip().upper()
     if code == EU or code in countries():
         return code
-    raise UsageError(f"{text.strip()[:40]!r} is no region.", hint=_hint(code))
+    raise UsageError(f"{text.strip()[:40]!r} is not a region.", hint=_hint(code))
 
 
 def _hint(code: str) -> str:

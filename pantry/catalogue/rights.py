@@ -167,7 +167,7 @@ def parse_uses(text: str) -> tuple[Use, ...]:
 def parse_circumstances(
     users: float | None, revenue: float | None, region: str | None, *, strict_data: bool = False
 ) -> Circumstances:
-    """Who asks, from plain values. Raises UsageError for a negative or unreal figure, or a region that is no code."""
+    """Who asks, from plain values. Raises UsageError for an unreal figure or a region that is not a code."""
     for name, figure in (("users", users), ("revenue", revenue)):
         if figure is not None and not 0 <= figure < 10**15:
             raise UsageError(f"{name} must be a count from 0 up, got {figure:g}.")

@@ -133,7 +133,7 @@ def encrypt(
     folder: Path = typer.Argument(help="Where the .enc files go."),
     md5: bool = typer.Option(True, "--md5/--no-md5", help="Print MD5 sums too; leaving them out is faster."),
 ) -> None:
-    """Write .enc files as point-alpaca did. This is no protection against an attacker; prefer `delta make`."""
+    """Write .enc files as point-alpaca did. This is not protection against an attacker; prefer `delta make`."""
     from pantry.operations.deltas import encrypt_files
 
     with _progress("Encrypting") as progress:

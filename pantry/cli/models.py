@@ -119,7 +119,7 @@ def show(
 
 
 def _show_package(package: Package, files: list[PackageFile], *, as_json: bool) -> None:
-    """What is installed and is no model that runs: a dataset, a recipe, weights in a format without an engine."""
+    """What is installed and is not a model that runs: a dataset, a recipe, weights in a format without an engine."""
     from pantry.cli._output import note, print_facts, print_json
     from pantry.core.units import format_bytes
 

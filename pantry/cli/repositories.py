@@ -255,5 +255,5 @@ def _scores(words: list[str]) -> dict[str, float]:
         try:
             scores[name.strip()] = float(value)
         except ValueError:
-            raise UsageError(f"{word!r} is no score.", hint="Write it like coding=3.5.") from None
+            raise UsageError(f"{word!r} is not a score.", hint="Write it like coding=3.5.") from None
     return scores

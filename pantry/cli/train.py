@@ -101,7 +101,7 @@ def _run_script(
         typer.echo("Nothing was run.")
         raise typer.Exit(1)
     for name in run_recipe_script(script, limits, note, resume=resume):
-        note(f"Deleted what is no file: {name!r}")
+        note(f"Deleted, because it is not a file: {name!r}")
     typer.echo(f"Done. What it made is in {script.out}")
 
 

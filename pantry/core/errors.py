@@ -218,7 +218,7 @@ class TrainingError(PantryError):
     exit_code = 18
 
 
-MOST_COMPARED = 1000
+MAX_COMPARED = 1000
 """Names that are compared to find the nearest; more would take longer than the hint is worth."""
 INTERRUPTED_EXIT_CODE = 130
 """Exit code after Ctrl-C, as shells report it (128 + SIGINT)."""
@@ -226,7 +226,7 @@ INTERRUPTED_EXIT_CODE = 130
 
 def nearest(wanted: str, known: Iterable[str]) -> str | None:
     """The known name most like `wanted`, or None when nothing is close."""
-    found = difflib.get_close_matches(wanted[:200], list(islice(known, MOST_COMPARED)), n=1, cutoff=0.5)
+    found = difflib.get_close_matches(wanted[:200], list(islice(known, MAX_COMPARED)), n=1, cutoff=0.5)
     return found[0] if found else None
 
 

@@ -27,7 +27,7 @@ def parse_json(raw: bytes, what: str) -> Any:
 def parse_file_json(raw: bytes, what: str, pairs: Callable[[Pairs], Any] | None = None) -> Any:
     """The value in the content of a file that others wrote; NaN and infinities, which makers of models write, pass.
 
-    `pairs` sees every object on its way, keys that come twice included. Raises BadFileError when it is no JSON in
+    `pairs` sees every object on its way, keys that come twice included. Raises BadFileError when it is not JSON in
     UTF-8 or nested too deeply.
     """
     return _guarded(raw, what, BadFileError, lambda raw: json.loads(raw, object_pairs_hook=pairs))
@@ -39,7 +39,7 @@ def _strictly(raw: bytes) -> Any:
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise ValueError("half a surrogate pair is no text") from None
+            raise ValueError("half a surrogate pair is not text") from None
     return value
 
 
@@ -67,7 +67,7 @@ def _without_duplicates(pairs: Pairs) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _finite(text: str) -> float:

@@ -29,8 +29,8 @@ INSIDE = Path("/sandbox")
 """Where the output folder is inside; the package is below it, under its own name, so that results stand beside it."""
 SCRATCH_BYTES = 256 << 20
 """Size of /tmp and of /dev/shm inside, both in memory."""
-MOST_PROCESSES = 1000
-LONGEST_LINE = 2000  # characters
+MAX_PROCESSES = 1000
+MAX_LINE = 2000  # characters
 WATCH_SECONDS = 0.25
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
 _ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "os-release", "fonts")
@@ -68,7 +68,7 @@ def require_sandbox() -> str:
 def run_script(package: Path, script: str, out: Path, limits: Limits, tell: Callable[[str], None]) -> list[str]:
     """Run `script` of the folder `package` with `out` to write to; `tell` gets each line it prints, made harmless.
 
-    What it leaves in `out` that is no plain file or folder (links, sockets, pipes) is deleted; the answer names it.
+    What it leaves in `out` that is not a plain file or folder (links, sockets, pipes) is deleted; the answer names it.
     Raises UsageError without a sandbox, TrainingError when it fails or its time is over, MemoryBudgetError,
     StorageError.
     """
@@ -224,8 +224,8 @@ class _Watch:
         if used > self._limits.memory:
             allowed = format_bytes(self._limits.memory)
             return MemoryBudgetError(f"The script used {format_bytes(used)} of memory; {allowed} are allowed.")
-        if count > MOST_PROCESSES:
-            return TrainingError(f"The script started {count} processes; {MOST_PROCESSES} are allowed.")
+        if count > MAX_PROCESSES:
+            return TrainingError(f"The script started {count} processes; {MAX_PROCESSES} are allowed.")
         if time.monotonic() > until:
             return TrainingError(
                 f"The script was stopped after {format_duration(self._limits.seconds)}.",
@@ -240,7 +240,7 @@ def _use_of(pid: int) -> tuple[int, int]:
     with contextlib.suppress(psutil.Error):
         top = psutil.Process(pid)
         processes = [top, *top.children(recursive=True)]
-    for process in processes[: MOST_PROCESSES + 1]:
+    for process in processes[: MAX_PROCESSES + 1]:
         try:
             total += process.memory_full_info().pss
         except psutil.AccessDenied:
@@ -254,7 +254,7 @@ def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
     """The lines it prints, without control characters, long ones in parts."""
     if process.stdout is None:
         return
-    while line := process.stdout.readline(LONGEST_LINE):
+    while line := process.stdout.readline(MAX_LINE):
         yield printable(line.decode(errors="replace").rstrip("\r\n"))
 
 

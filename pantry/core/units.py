@@ -9,7 +9,7 @@ from pantry.core.errors import UsageError
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY = {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
-MOST_BYTES = 2**62
+MAX_BYTES = 2**62
 """The largest size: more fits no database."""
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?")
 
@@ -20,7 +20,7 @@ def parse_bytes(text: str) -> int:
     if not match:
         raise UsageError(f"{text!r} is not a size.", hint="Write it like 500MB, 8GB or 8GiB.")
     size = float(match[1]) * (_UNITS | _BINARY)[match[2] or ""]
-    if size > MOST_BYTES:
+    if size > MAX_BYTES:
         raise UsageError(f"{text[:60]!r} is larger than any size can be.", hint="Write it like 500MB, 8GB or 8GiB.")
     return int(size)
 

@@ -33,7 +33,7 @@ class Provider:
         """Raises UsageError for an address, a model or a place of a key that cannot be."""
         _check_url(self.url)
         if not self.model or len(self.model) > 200 or not self.model.isprintable():
-            raise UsageError(f"{self.model[:60]!r} is no name of a model at a provider.")
+            raise UsageError(f"{self.model[:60]!r} is not the name of a provider's model.")
         kind, _, name = self.key.partition(":")
         if self.key and not ((kind == "env" and _ENVIRONMENT.fullmatch(name)) or (kind == "keyring" and name)):
             raise UsageError("The place of a key is env:NAME or keyring:NAME, never the key itself.")
@@ -103,7 +103,7 @@ def _check_url(text: str) -> None:
     safe = parts.scheme == "https" or (parts.scheme == "http" and _is_here(host))
     if not host or not safe or parts.username or parts.query or parts.fragment or not text.isprintable():
         raise UsageError(
-            f"{text[:120]!r} is no address of a provider.",
+            f"{text[:120]!r} is not an address of a provider.",
             hint="It begins with https:// (http:// only for this machine), like https://api.example/v1.",
         )
 

@@ -48,4 +48,4 @@ def _unknown(name: str) -> str:
 
     near = nearest(name, [*_spdx().known_symbols, *_catalogue_ids()])
     hint = f"did you mean {near!r}?" if near else "write your own as LicenseRef-NAME"
-    return f"{name!r} is no licence that SPDX or the catalogue knows; {hint}"
+    return f"{name!r} is not a licence that SPDX or the catalogue knows; {hint}"

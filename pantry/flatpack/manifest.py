@@ -60,7 +60,7 @@ def _version(text: str) -> str:
         try:
             Version(text)
         except InvalidVersion:
-            raise ValueError(f"{text!r} is no version; write it like '1.0.0', '2.1rc1' or '1.0.0-beta.2'") from None
+            raise ValueError(f"{text!r} is not a version; write it like '1.0.0', '2.1rc1' or '1.0.0-beta.2'") from None
     return text
 
 
@@ -299,13 +299,13 @@ def _expected(fault: dict[str, Any]) -> str:
             near = nearest(str(fault["input"]), re.findall(r"'([^']+)'", known))
             return f"{given} is not known; expected {known}" + (f"; did you mean {near!r}?" if near else "")
         case "string_pattern_mismatch" if fault["ctx"]["pattern"] == _NAME_FORM:
-            return f"{given} is no name; write it like fox or ada/fox: lower case letters, digits, '.', '_' and '-'"
+            return f"{given} is not a name; write it like fox or ada/fox: lower case letters, digits, '.', '_' and '-'"
         case "string_pattern_mismatch":
             return f"{given} is not of the form {fault['ctx']['pattern']}"
         case "string_too_short" | "too_short":
             return "it is empty; something must be there"
         case kind if kind.startswith("date"):
-            return f"{given} is no date; write it like 2026-01-31"
+            return f"{given} is not a date; write it like 2026-01-31"
     return f"{given}: {str(fault['msg'])[:1].lower()}{str(fault['msg'])[1:]}"
 
 

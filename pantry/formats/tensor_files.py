@@ -16,7 +16,7 @@ def read_layout(path: Path, name: str | None = None) -> Layout:
 
     `name` is how the file is called, where that is not its name on disk.
 
-    Raises BadFileError when a safetensors or GGUF file is damaged, or when the path is no plain file, and
+    Raises BadFileError when a safetensors or GGUF file is damaged, or when the path is not a plain file, and
     StorageError when it cannot be read.
     """
     with storage_errors(f"Reading {path}"):

@@ -141,7 +141,7 @@ _CONSTANTS: dict[str, Any] = {
 def _storage(identity: Any) -> _Storage:
     kind, storage, key = identity[0], identity[1], identity[2]
     if kind != "storage" or not isinstance(storage, _Global) or not isinstance(key, str):
-        raise _UnknownContentError("a reference that is no storage")
+        raise _UnknownContentError("a reference that is not a tensor storage")
     return _Storage(key, _DTYPES.get(storage.name.removesuffix("Storage"), ""))
 
 

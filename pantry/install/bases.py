@@ -26,7 +26,7 @@ from pantry.workshop.delta.match import MatchedBase, match_base, may_fit
 from pantry.workshop.delta.sources import Source
 
 _TENSORS = (".safetensors", ".gguf", ".bin", ".pth", ".pt")
-_LARGEST_SET = 2000  # files of one package that are looked into for tensors
+_MAX_SET = 2000  # files of one package that are looked into for tensors
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def _sets_of_tensors(store: Store) -> Iterator[_Candidate]:
     for package in packages.list():
         files = packages.files(package)
         seen |= {file.digest for file in files}
-        if any(file.path.endswith(_TENSORS) for file in files) and len(files) <= _LARGEST_SET:
+        if any(file.path.endswith(_TENSORS) for file in files) and len(files) <= _MAX_SET:
             named = tuple((file.path, file.digest, None) for file in files)
             yield _Candidate(f"{package.name} {package.version}", named, _licence_of(package.manifest))
     for model in store.list():

@@ -1,4 +1,4 @@
-"""Where a model is to be had that no repository offers: what the catalogue says."""
+"""Where a model can be obtained that no repository offers: what the catalogue says."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from pantry.core.units import format_bytes, printable
 from pantry.flatpack.manifest import DeltaBase, Manifest, licence_of
 from pantry.install.bases import FoundBase, base_here, known_licence
 from pantry.install.delta_files import open_model
-from pantry.install.flatpack import Arrived, Incoming, Say, check_format, install_files
+from pantry.install.flatpack import IncomingFile, OnStep, VerifiedFlatpack, check_format, install_files
 from pantry.install.split_files import joined
 from pantry.policy.admission import Candidate, admit
 from pantry.policy.joint_licence import stricter_licence
@@ -37,7 +37,7 @@ from pantry.workshop.delta.match import match_base
 from pantry.workshop.delta.payload import PAYLOAD_NAME, BaseTerms
 
 _HUB = "https://huggingface.co/"
-MOST_PLACES = 8
+MAX_PLACES = 8
 """Places a base is looked for in; a stranger wrote the list."""
 
 
@@ -49,7 +49,7 @@ class Rebuilder:
     """
 
     paths: Paths
-    say: Say
+    say: OnStep
     progress: Progress | None
     base: str | None
     accept: Callable[[str], bool]
@@ -57,7 +57,7 @@ class Rebuilder:
     repositories: Callable[[], dict[str, str]]
     """The configured repositories: addresses by name."""
 
-    def install(self, store: Store, new: Arrived) -> Package:
+    def install(self, store: Store, new: VerifiedFlatpack) -> Package:
         """Rebuild what the delta `new` builds, and install that.
 
         Raises NotFoundError when the base is nowhere, TermsError when it may be fetched only by who accepts its terms,
@@ -113,7 +113,7 @@ class Rebuilder:
         accepted, terms = delta.table.bases[0], delta.payload.index.base
         self._show_terms(delta.manifest, accepted, terms)
         failures: list[PantryError] = []
-        for reference, repository in islice(self._places(delta.table.bases), MOST_PLACES):
+        for reference, repository in islice(self._places(delta.table.bases), MAX_PLACES):
             try:
                 return self.bring(reference, repository)
             except TermsError:
@@ -178,15 +178,15 @@ def _first_file(accepted: DeltaBase) -> str:
     return f"{accepted.files[0].path!r} ({accepted.files[0].digest.short}…)" if accepted.files else "the base"
 
 
-def _files(stage: Path, new: Arrived, delta: DeltaFolder) -> list[Incoming]:
+def _files(stage: Path, new: VerifiedFlatpack, delta: DeltaFolder) -> list[IncomingFile]:
     """What was rebuilt, parts of a model as one, and what came beside the payload; the former takes precedence."""
     built = [(fact.path, stage / fact.path, fact.digest) for fact in delta.table.results]
     for path, place, _ in built:
         check_format(place, path)
-    files = [Incoming(*each) for each in joined(built, new.folder)]
+    files = [IncomingFile(*each) for each in joined(built, new.folder)]
     taken = {file.path.casefold() for file in files}
     beside = [entry for entry in new.entries if entry.path != PAYLOAD_NAME and entry.path.casefold() not in taken]
-    return files + [Incoming(e.path, new.folder / e.path, e.digest, e.executable) for e in beside]
+    return files + [IncomingFile(e.path, new.folder / e.path, e.digest, e.executable) for e in beside]
 
 
 def _facts(delta: DeltaFolder, base: FoundBase, licence: str | None) -> dict[str, object]:

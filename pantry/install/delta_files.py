@@ -30,7 +30,7 @@ def open_model(paths: Paths, reference: str) -> Source:
     from pantry.store.models import Store
 
     if not paths.database.exists():
-        raise NotFoundError(f"{reference!r} is no file or folder, and no model is installed.")
+        raise NotFoundError(f"{reference!r} is not a file or folder, and no model is installed.")
     with Store.open(paths) as store:
         model = store.get(name)
         called = f"{model.name.name}.{model.format}"

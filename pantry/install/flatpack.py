@@ -20,7 +20,7 @@ from pantry.flatpack.signing.trust import Trust, load_trust
 from pantry.flatpack.statement import Entry as FileEntry
 from pantry.formats.safety import scan
 from pantry.formats.split import part_name
-from pantry.install.model_facts import inspect_file, with_told
+from pantry.install.model_facts import inspect_file, merge_facts
 from pantry.install.split_files import joined
 from pantry.policy.admission import Candidate, admit
 from pantry.repository.fetch import Fetcher
@@ -34,12 +34,12 @@ StepName = Literal[
     "joining", "base terms", "base found", "rebuilding", "installed",
 ]  # fmt: skip
 _RUNNABLE = (".gguf", ".echo")
-Say = Callable[[StepName, str], None]
+OnStep = Callable[[StepName, str], None]
 """Told each step with a few words on its outcome."""
 
 
 @dataclass(frozen=True)
-class Arrival:
+class InstallSource:
     """Where a flatpack comes from. `digest` is that of the file; `signed`: no mode makes up for a missing trust.
 
     `shipped`: it came with Pantry.
@@ -55,10 +55,10 @@ class Arrival:
 
 
 @dataclass(frozen=True)
-class Arrived:
+class VerifiedFlatpack:
     """A flatpack that may come in: its files in `folder`, and what was found of it."""
 
-    arrival: Arrival
+    arrival: InstallSource
     folder: Path
     entries: Sequence[FileEntry]
     manifest: Manifest
@@ -67,7 +67,7 @@ class Arrived:
 
 
 @dataclass(frozen=True)
-class Incoming:
+class IncomingFile:
     """A file on its way into the store: its path in the package, where it is now, and its digest."""
 
     path: str
@@ -77,7 +77,9 @@ class Incoming:
 
 
 @contextlib.contextmanager
-def arrived(paths: Paths, file: Path, arrival: Arrival, say: Say, trust: Trust | None = None) -> Iterator[Arrived]:
+def arrived(
+    paths: Paths, file: Path, arrival: InstallSource, say: OnStep, trust: Trust | None = None
+) -> Iterator[VerifiedFlatpack]:
     """The files of a flatpack, while the block runs, its signature, licence and format checked.
 
     Raises VerificationError for a signature that is missing, wrong or not trusted, or for another flatpack than
@@ -104,29 +106,29 @@ def arrived(paths: Paths, file: Path, arrival: Arrival, say: Say, trust: Trust |
             entries = reader.unbox(folder, verified_by=verdict)
             for entry in entries:
                 check_format(folder / entry.path, entry.path)
-            yield Arrived(arrival, folder, entries, manifest, verdict, reader.statement.contents)
+            yield VerifiedFlatpack(arrival, folder, entries, manifest, verdict, reader.statement.contents)
 
 
 def install_flatpack(
-    paths: Paths, store: Store, file: Path, arrival: Arrival, say: Say, trust: Trust | None = None
+    paths: Paths, store: Store, file: Path, arrival: InstallSource, say: OnStep, trust: Trust | None = None
 ) -> Package:
     """Verify the flatpack and take its files into the store as they are. Raises as `arrived` and `install_files`."""
     with arrived(paths, file, arrival, say, trust) as new:
         return take_in(store, new)
 
 
-def take_in(store: Store, new: Arrived) -> Package:
+def take_in(store: Store, new: VerifiedFlatpack) -> Package:
     """Take the files of a flatpack into the store; a model gets its name there, and its parts become one.
 
     Raises as `install_files`.
     """
     whole = joined([(entry.path, new.folder / entry.path, entry.digest) for entry in new.entries], new.folder)
     executable = {entry.path for entry in new.entries if entry.executable}
-    files = [Incoming(path, place, digest, path in executable) for path, place, digest in whole]
+    files = [IncomingFile(path, place, digest, path in executable) for path, place, digest in whole]
     return install_files(store, new, files, new.manifest.kind, {})
 
 
-def _check_signature(verdict: Verdict, arrival: Arrival, manifest: Manifest) -> None:
+def _check_signature(verdict: Verdict, arrival: InstallSource, manifest: Manifest) -> None:
     """A delta that was pulled must be signed whatever the mode: what it builds is in no list but its own."""
     must = arrival.signed or (manifest.kind == "delta" and arrival.expected is not None)
     if not verdict.ok or (must and verdict.state != "trusted"):
@@ -136,7 +138,7 @@ def _check_signature(verdict: Verdict, arrival: Arrival, manifest: Manifest) -> 
         )
 
 
-def _check_promise(manifest: Manifest, arrival: Arrival) -> None:
+def _check_promise(manifest: Manifest, arrival: InstallSource) -> None:
     found = (manifest.name, manifest.version)
     if arrival.expected is not None and found != arrival.expected:
         promised = " ".join(arrival.expected)
@@ -152,7 +154,7 @@ def check_format(file: Path, shown: str, hint: str = "Nothing was installed.") -
 
 
 def install_files(
-    store: Store, new: Arrived, files: Sequence[Incoming], kind: str, facts: Mapping[str, Any]
+    store: Store, new: VerifiedFlatpack, files: Sequence[IncomingFile], kind: str, facts: Mapping[str, Any]
 ) -> Package:
     """Take `files` into the store as the flatpack's package, of that kind; a model has `facts` beside its own.
 
@@ -182,7 +184,7 @@ def staged(file: Path, digest: Digest) -> Staged:
         return Staged(file, digest, file.stat().st_size)
 
 
-def _model(files: Sequence[Incoming], new: Arrived, more: Mapping[str, Any]) -> NewModel | None:
+def _model(files: Sequence[IncomingFile], new: VerifiedFlatpack, more: Mapping[str, Any]) -> NewModel | None:
     manifest = new.manifest
     weights = _weights(files, manifest)
     if weights is None:
@@ -198,11 +200,11 @@ def _model(files: Sequence[Incoming], new: Arrived, more: Mapping[str, Any]) -> 
     if manifest.model:
         told |= {"family": manifest.model.family, "tags": list(manifest.model.tags)}
     return NewModel(
-        new.arrival.name or local_name(manifest.name), weights.path, kind, with_told(facts, told | dict(more))
+        new.arrival.name or local_name(manifest.name), weights.path, kind, merge_facts(facts, told | dict(more))
     )
 
 
-def _weights(files: Sequence[Incoming], manifest: Manifest) -> Incoming | None:
+def _weights(files: Sequence[IncomingFile], manifest: Manifest) -> IncomingFile | None:
     """The file an engine loads: the one the manifest names, else the only GGUF file; None for other formats."""
     named = manifest.model.file if manifest.model else None
     if named is not None:

@@ -15,8 +15,8 @@ from pantry.core.progress import Progress
 from pantry.core.refs import Digest, ModelName
 from pantry.core.units import format_bytes
 from pantry.formats.split import part_name
-from pantry.install.flatpack import Say, check_format, staged
-from pantry.install.model_facts import inspect_file, name_from_file, with_told
+from pantry.install.flatpack import OnStep, check_format, staged
+from pantry.install.model_facts import inspect_file, merge_facts, name_from_file
 from pantry.install.split_files import joined
 from pantry.policy.admission import Candidate, admit
 from pantry.repository.fetch import Fetcher
@@ -60,7 +60,7 @@ def install_hub_model(
     model: HubModel,
     name: ModelName,
     fetcher: Fetcher,
-    say: Say,
+    say: OnStep,
     progress: Progress | None,
 ) -> Package:
     """Fetch the files and take them into the store. Raises PolicyRefusedError, DownloadError, VerificationError."""
@@ -87,7 +87,9 @@ def install_hub_model(
 
 
 @contextlib.contextmanager
-def _fetched(model: HubModel, file: HubFile, fetcher: Fetcher, progress: Progress | None, say: Say) -> Iterator[Path]:
+def _fetched(
+    model: HubModel, file: HubFile, fetcher: Fetcher, progress: Progress | None, say: OnStep
+) -> Iterator[Path]:
     """The file, from the hub's cache on this machine where it is there and right, else by download."""
     waiting: Callable[[], None] = lambda: say("waiting", "another pull of it runs")  # noqa: E731
     here = cached(model, file) if file.sha256 else None
@@ -116,7 +118,7 @@ def _take_in(store: Store, model: HubModel, name: ModelName, files: Sequence[tup
         kind, facts = inspect_file(files[0][1])
         told: dict[str, Any] = {"revision": model.commit, "package": package_name(model), "base": list(model.bases)}
         told["licence"] = model.licence
-        row = NewModel(name, files[0][0], kind, with_told(facts, told))
+        row = NewModel(name, files[0][0], kind, merge_facts(facts, told))
     facts = {"repo": model.repo, "commit": model.commit, "licence": model.licence, "base": model.bases}
     package = NewPackage(
         package_name(model),

@@ -14,13 +14,13 @@ from pantry.formats.gguf import GGUFHeader, read_header
 from pantry.formats.split import part_name
 
 _MAX_ECHO = 1_000_000  # bytes
-LONGEST_FACT = 400  # characters of a text from a model file that are kept
+MAX_FACT = 400  # characters of a text from a model file that are kept
 
 
 def inspect_file(file: Path) -> tuple[str, dict[str, Any]]:
     """The format of a model file and the facts in its header. Raises BadFileError for anything Pantry cannot run."""
     if file.exists() and not file.is_file():
-        raise UsageError(f"{file} is no regular file.", hint="Name a model file, like model.gguf.")
+        raise UsageError(f"{file} is not a regular file.", hint="Name a model file, like model.gguf.")
     if file.suffix == ".echo":
         return "echo", _echo_facts(file)
     return "gguf", gguf_facts(read_header(file))
@@ -47,10 +47,10 @@ def gguf_facts(header: GGUFHeader) -> dict[str, Any]:
         raise BadFileError(f"The file claims {blocks} blocks with {len(header.tensors)} tensors: it is damaged.")
     if header.context_length is not None and header.context_length < 1:
         raise BadFileError(f"The file claims a context of {header.context_length} tokens: it is damaged.")
-    return {key: printable(value)[:LONGEST_FACT] if isinstance(value, str) else value for key, value in facts.items()}
+    return {key: printable(value)[:MAX_FACT] if isinstance(value, str) else value for key, value in facts.items()}
 
 
-def with_told(facts: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+def merge_facts(facts: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
     """The facts of a header with what a manifest or repository tells beside them; empty values tell nothing.
 
     The header's own licence is kept as `header_licence`: both bind.

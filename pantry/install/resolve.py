@@ -9,7 +9,7 @@ from pantry.core.errors import BadFileError, DownloadError, NotFoundError, Pantr
 from pantry.core.files import write_atomically
 from pantry.core.paths import Paths
 from pantry.core.settings import Settings, load_settings
-from pantry.install.flatpack import Say
+from pantry.install.flatpack import OnStep
 from pantry.repository.configured import Repositories
 from pantry.repository.entry import Entry, Snapshot
 from pantry.repository.fetch import Fetcher
@@ -20,7 +20,7 @@ from pantry.repository.source import Repository, open_repository
 from pantry.store.database import Database
 
 
-def resolve(paths: Paths, settings: Settings, ref: NamedRef, repository: str | None, say: Say) -> Entry | None:
+def resolve(paths: Paths, settings: Settings, ref: NamedRef, repository: str | None, say: OnStep) -> Entry | None:
     """The entry that is meant: of the first repository that has the name, the newest version or the one asked for.
 
     None when no repository has the name and none was named. Raises NotFoundError for a version that is not there.
@@ -57,7 +57,7 @@ def resolve(paths: Paths, settings: Settings, ref: NamedRef, repository: str | N
     return chosen
 
 
-def _look(paths: Paths, settings: Settings, repository: str, say: Say) -> None:
+def _look(paths: Paths, settings: Settings, repository: str, say: OnStep) -> None:
     """Bring the index up to date, or offline say how old it is."""
     if not settings.offline:
         looked = refresh_repository(paths, repository, settings)

@@ -9,7 +9,7 @@ from pantry.core.locks import locked
 from pantry.core.paths import Paths
 from pantry.flatpack.signing.keys import load_public_key
 from pantry.flatpack.signing.trust import Rule, Trust
-from pantry.install.flatpack import Arrival, install_flatpack
+from pantry.install.flatpack import InstallSource, install_flatpack
 from pantry.starter import FLATPACK, NAME, SIGNER, STARTER
 from pantry.store.models import InstalledModel, Store
 
@@ -32,6 +32,6 @@ def install_starter(paths: Paths) -> InstalledModel:
         with as_file(files("pantry.starter") / FLATPACK) as file:
             if not file.is_file():
                 raise ModelNotFoundError("This installation of Pantry has no starter model.", hint="Reinstall Pantry.")
-            arrival = Arrival("shipped with Pantry", name=STARTER, shipped=True)
+            arrival = InstallSource("shipped with Pantry", name=STARTER, shipped=True)
             install_flatpack(paths, store, file, arrival, lambda step, words: None, starter_trust())
         return store.get(STARTER)

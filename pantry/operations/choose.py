@@ -39,7 +39,7 @@ def choose(
     What was measured here and the memory's speed are those of this home unless they are given.
 
     Raises ModelNotFoundError that says what excluded how many and what came nearest, or that nobody knows `model`;
-    UsageError for words that are no tag, capability, use or preference.
+    UsageError for words that are not a tag, capability, use or preference.
     """
     home = paths or find_paths()
     catalogue = Catalogue.open(home)

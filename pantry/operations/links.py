@@ -22,8 +22,8 @@ from pantry.repository.configured import Repositories
 
 Action = Literal["pull", "load", "run"]
 _TAKES: dict[Action, tuple[str, ...]] = {"pull": ("repo",), "load": (), "run": ("prompt",)}
-LONGEST_LINK = 4000  # characters
-LONGEST_PROMPT = 2000  # characters
+MAX_LINK = 4000  # characters
+MAX_PROMPT = 2000  # characters
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Link:
 
 def parse_link(text: str) -> Link:
     """Parse a link. Raises UsageError for another scheme, action, parameter, or anything that does not fit."""
-    if len(text) > LONGEST_LINK or not text.isprintable():
+    if len(text) > MAX_LINK or not text.isprintable():
         raise UsageError("This link is too long or has characters that no link has.")
     try:
         parts = urlsplit(text.strip())
@@ -64,8 +64,8 @@ def parse_link(text: str) -> Link:
         takes = ", ".join(_TAKES[action]) or "none"
         raise UsageError(f"The parameters of this link do not fit: {action} takes {takes}, once.")
     prompt = parameters.get("prompt")
-    if prompt is not None and (len(prompt) > LONGEST_PROMPT or not prompt.replace("\n", " ").isprintable()):
-        raise UsageError(f"The prompt of this link is over {LONGEST_PROMPT} characters or not printable.")
+    if prompt is not None and (len(prompt) > MAX_PROMPT or not prompt.replace("\n", " ").isprintable()):
+        raise UsageError(f"The prompt of this link is over {MAX_PROMPT} characters or not printable.")
     return Link(action, ModelName.parse(unquote(parts.path.strip("/"))), _repo(parameters.get("repo")), prompt)
 
 
@@ -92,9 +92,9 @@ def _repo(text: str | None) -> str | None:
         parts = urlsplit(text)
         local = parts.hostname in ("localhost", "127.0.0.1", "::1")
     except ValueError:
-        raise UsageError(f"{text[:120]!r} is no address of a repository.") from None
+        raise UsageError(f"{text[:120]!r} is not an address of a repository.") from None
     if not parts.hostname or parts.username or not (parts.scheme == "https" or (parts.scheme == "http" and local)):
-        raise UsageError(f"{text[:120]!r} is no address of a repository.", hint="It begins with https://.")
+        raise UsageError(f"{text[:120]!r} is not an address of a repository.", hint="It begins with https://.")
     return text
 
 

@@ -23,17 +23,17 @@ from pantry.core.settings import Settings, load_settings
 from pantry.core.units import format_bytes
 from pantry.flatpack.archive.archive import Reader
 from pantry.install.catalogue_source import place_in_catalogue
-from pantry.install.flatpack import Arrival, Say, arrived, take_in
+from pantry.install.flatpack import InstallSource, OnStep, arrived, take_in
 from pantry.install.resolve import fetcher_of, opened, resolve
 from pantry.policy.admission import Candidate, admit
 from pantry.repository.configured import Repositories
 from pantry.repository.entry import Entry
-from pantry.repository.fetch import Wanted
+from pantry.repository.fetch import DownloadTarget
 from pantry.repository.refs import FileRef, HubRef, NamedRef, UrlRef, local_name, parse_ref
 from pantry.store.models import InstalledModel, Store
 from pantry.store.packages import Package, Packages
 
-MOST_DELTAS = 16
+MAX_DELTAS = 16
 """Deltas that may stand on each other in one pull."""
 
 
@@ -53,7 +53,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Pulled:
-    """The outcome. `model` is the name to run it by; None for what is no model an engine can run."""
+    """The outcome. `model` is the name to run it by; None for what is not a model an engine can run."""
 
     package: Package
     model: ModelName | None
@@ -67,7 +67,7 @@ class Job:
     paths: Paths
     settings: Settings
     options: Options
-    say: Say
+    say: OnStep
     progress: Progress | None
     under_way: tuple[frozenset[Digest], ...] = ()
     """The deltas for which this is pulled, each on the one after it, by the digests they are locked by."""
@@ -77,7 +77,7 @@ def pull(
     paths: Paths,
     text: str,
     options: Options | None = None,
-    say: Say | None = None,
+    say: OnStep | None = None,
     progress: Progress | None = None,
 ) -> Pulled:
     """Fetch, verify and install what `text` names; what is here and whole already is left as it is.
@@ -172,7 +172,7 @@ def _fetch(job: Job, entry: Entry, name: ModelName) -> Pulled:
     repository = opened(job.paths, entry.repository)
     with repository.fetched(entry, fetcher_of(job.paths, job.settings), job.progress) as file:
         job.say("digest verified", str(entry.digest))
-        arrival = Arrival(
+        arrival = InstallSource(
             f"{entry.repository}: {entry.name} {entry.version}", entry.digest, name, (entry.name, entry.version)
         )
         with Store.open(job.paths) as store:
@@ -191,7 +191,7 @@ def _pull_file(job: Job, ref: FileRef) -> Pulled:
     def bring() -> Pulled:
         job.say("resolving", f"{ref} is {manifest.name} {manifest.version}")
         with Store.open(job.paths) as store:
-            arrival = Arrival(str(ref.path.absolute()), None, name)
+            arrival = InstallSource(str(ref.path.absolute()), None, name)
             return _done(job, store, _install(job, store, ref.path, arrival), name)
 
     return _once(job, contents, here, bring)
@@ -206,14 +206,14 @@ def _pull_url(job: Job, ref: UrlRef) -> Pulled:
     if job.settings.offline:
         raise UsageError("Pantry is set to work offline.", hint="Unset PANTRY_OFFLINE, or offline in config.toml.")
     fetcher = fetcher_of(job.paths, job.settings)
-    wanted = fetcher.learn_length(Wanted(ref.url))
+    wanted = fetcher.learn_length(DownloadTarget(ref.url))
     admit(job.paths, Candidate(ref.url.shown, None, size=wanted.length))
     job.say("downloading", f"{format_bytes(wanted.length or 0)} from {ref.url.netloc}")
     waiting: Callable[[], None] = lambda: job.say("waiting", "another pull of it runs")  # noqa: E731
     with fetcher.fetched(wanted, job.progress, waiting) as file, Store.open(job.paths) as store:
         with Reader(file) as reader:
             name = job.options.name or local_name(reader.manifest.name)
-        arrival = Arrival(ref.url.shown, None, name, signed=True)
+        arrival = InstallSource(ref.url.shown, None, name, signed=True)
         return _done(job, store, _install(job, store, file, arrival), name)
 
 
@@ -247,7 +247,7 @@ def _pull_hub(job: Job, ref: HubRef, digest: Digest | None = None) -> Pulled:
     return _once(job, contents, here, bring)
 
 
-def _install(job: Job, store: Store, file: Path, arrival: Arrival) -> Package:
+def _install(job: Job, store: Store, file: Path, arrival: InstallSource) -> Package:
     """Take a flatpack in; a delta becomes what it builds."""
     with arrived(job.paths, file, arrival, job.say) as new:
         if new.manifest.kind != "delta":
@@ -270,8 +270,8 @@ def _install(job: Job, store: Store, file: Path, arrival: Arrival) -> Package:
 def _bring(job: Job, delta: frozenset[Digest], text: str, repository: str | None) -> Package:
     """Pull the base of a delta. Raises BadFileError for deltas that stand on each other in a circle or too high."""
     under_way = (*job.under_way, delta)
-    if len(under_way) > MOST_DELTAS:
-        raise BadFileError(f"{text} is the base of more than {MOST_DELTAS} deltas on each other.")
+    if len(under_way) > MAX_DELTAS:
+        raise BadFileError(f"{text} is the base of more than {MAX_DELTAS} deltas on each other.")
     options = Options(repository=repository, pickle=job.options.pickle, accept=job.options.accept)
     return _pull(replace(job, options=options, under_way=under_way), text).package
 
@@ -293,20 +293,20 @@ def _done(job: Job, store: Store, package: Package, name: ModelName) -> Pulled:
 def download_model(paths: Paths, name: str, url: str | None, progress: Progress) -> InstalledModel:
     """Fetch, verify and install a model by its name in the repositories or the catalogue, or from an address.
 
-    It is installed under `name`. Callers are strangers: a path of this machine is no model. Blocking. Raises
+    It is installed under `name`. Callers are strangers: a path of this machine is not a model. Blocking. Raises
     UsageError, NotFoundError, and all that a pull raises.
     """
     wanted = ModelName.parse(name)
     pulled = _from_address(paths, wanted, url, progress) if url is not None else _by_name(paths, wanted, progress)
     if pulled.model is None:
-        raise UsageError(f"{pulled.package.name} is installed, but it is no model that can run.")
+        raise UsageError(f"{pulled.package.name} is installed, but it is not a model that can run.")
     with Store.open(paths) as store:
         return store.get(pulled.model)
 
 
 def _from_address(paths: Paths, name: ModelName, url: str, progress: Progress) -> Pulled:
     if isinstance(parse_ref(url), FileRef | NamedRef):
-        raise UsageError(f"{url[:120]!r} is no address.", hint="It begins with https:// or hf://.")
+        raise UsageError(f"{url[:120]!r} is not an address.", hint="It begins with https:// or hf://.")
     return pull(paths, url, Options(name=name), progress=progress)
 
 

@@ -187,7 +187,7 @@ def limits_for(minutes: float | None, network: bool) -> Limits:
 def run_recipe_script(
     script: Script, limits: Limits, tell: Callable[[str], None], *, resume: bool = False
 ) -> list[str]:
-    """Run it in the sandbox; the answer names what it left that is no file and was deleted. Writes `provenance.json`.
+    """Run it in the sandbox and write `provenance.json`; returns what it left that was not a file and was deleted.
 
     With `resume` it may go on in its output folder; else that must be new or empty. Raises ConflictError, and as
     `pantry.core.sandbox.run_script`.

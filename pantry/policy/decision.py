@@ -295,7 +295,7 @@ def _evidence(policy: Policy, subject: Subject, action: Action) -> list[Finding]
         elif measured is None:
             found.append(Finding("evidence", "unknown", f"{capability} was not measured here, {wanted:g} is required"))
         elif not math.isfinite(measured):
-            found.append(Finding("evidence", "unknown", f"the measurement of {capability} is no number"))
+            found.append(Finding("evidence", "unknown", f"the measurement of {capability} is not a number"))
         elif measured < wanted:
             text = f"{capability} was measured at {measured:g}, {wanted:g} is required"
             found.append(Finding("evidence", "refuse", text))

@@ -39,7 +39,7 @@ def policy_text(paths: Paths) -> str:
                     hint="Correct the link, or remove it to be without a policy.",
                 )
         if not file.is_file():
-            raise UsageError(f"The policy {file} is no file.", hint="Move away what is there.")
+            raise UsageError(f"The policy {file} is not a file.", hint="Move away what is there.")
         content = file.read_bytes() if file.stat().st_size <= MAX_POLICY else None
     if content is None:
         raise UsageError(f"The policy {file} is larger than {MAX_POLICY} bytes.")
@@ -104,7 +104,7 @@ def _checked(document: dict[str, Any], paths: Paths, catalogue: Catalogue) -> Po
 
 
 def _change(document: dict[str, Any], name: str, value: str) -> None:
-    """Put one rule into the document in the type its field has; what is no rule is found when the whole is checked."""
+    """Put one rule into the document in the type its field has; unknown rules are found when the whole is checked."""
     head, dot, capability = name.partition(".")
     if head == "minimum_evidence":
         if not dot or not capability.strip():

@@ -28,7 +28,7 @@ _SILENT = frozenset({"", "other", "unknown", "custom", "none"})
 
 
 @dataclass(frozen=True)
-class Identity:
+class ModelIdentity:
     """What an installed model is: its entries in the catalogue (the first is shown), and what proves it."""
 
     entries: tuple[ModelEntry, ...] = ()
@@ -56,18 +56,18 @@ class Identity:
         return "unknown" if worst == "aligned" and self.by == "header" else worst
 
 
-def identity_of(catalogue: Catalogue, model: InstalledModel) -> Identity:
+def identity_of(catalogue: Catalogue, model: InstalledModel) -> ModelIdentity:
     """What `model` is."""
     named = catalogue.find_model(model.name.name)
     if model.format == REMOTE:
-        return Identity((named,), "provider") if named is not None and named.remote else Identity()
+        return ModelIdentity((named,), "provider") if named is not None and named.remote else ModelIdentity()
     listed = catalogue.models_of_file(model.digest)
     if listed:
         shipped = [each for each in listed if (catalogue.origin("model", each.id) or "").startswith(BUILTIN)]
-        return Identity((*shipped, *(each for each in listed if each not in shipped)), "digest")
+        return ModelIdentity((*shipped, *(each for each in listed if each not in shipped)), "digest")
     if named is not None and _agrees(catalogue, model.facts, named):
-        return Identity((named,), "header")
-    return Identity()
+        return ModelIdentity((named,), "header")
+    return ModelIdentity()
 
 
 def _agrees(catalogue: Catalogue, facts: dict[str, Any], entry: ModelEntry) -> bool:
@@ -81,7 +81,7 @@ def _agrees(catalogue: Catalogue, facts: dict[str, Any], entry: ModelEntry) -> b
     return same and abs(parameters - entry.parameters) <= TOLERANCE * entry.parameters
 
 
-def chain_of_installed(catalogue: Catalogue, model: InstalledModel, found: Identity) -> Chain:
+def chain_of_installed(catalogue: Catalogue, model: InstalledModel, found: ModelIdentity) -> Chain:
     """The licences that bind an installed model: what its file and manifest state, its entries, and its bases.
 
     A name of a licence that the catalogue does not know counts, as unknown, unless the digest proves what the file is.
@@ -99,7 +99,7 @@ def chain_of_installed(catalogue: Catalogue, model: InstalledModel, found: Ident
     return tuple(dict.fromkeys(links))
 
 
-def _stated(catalogue: Catalogue, facts: dict[str, Any], found: Identity) -> list[str]:
+def _stated(catalogue: Catalogue, facts: dict[str, Any], found: ModelIdentity) -> list[str]:
     stated = []
     for key in ("licence", "header_licence"):
         text = str(facts.get(key) or "").strip()

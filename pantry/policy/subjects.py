@@ -15,7 +15,7 @@ from pantry.evaluation.scores import score_values
 from pantry.formats.verdict import FormatVerdict
 from pantry.policy.decision import SignatureState, Subject, decide
 from pantry.policy.file import load_policy, policy_text
-from pantry.policy.identity import REMOTE, Identity, chain_of_installed, families_of, identity_of
+from pantry.policy.identity import REMOTE, ModelIdentity, chain_of_installed, families_of, identity_of
 from pantry.policy.rules import Policy
 from pantry.store.database import Database
 from pantry.store.models import InstalledModel
@@ -26,7 +26,7 @@ log = logging.getLogger("pantry.policy")
 def installed_subject(
     catalogue: Catalogue,
     model: InstalledModel,
-    found: Identity,
+    found: ModelIdentity,
     policy: Policy,
     evidence: Mapping[str, float] | None = None,
 ) -> Subject:
@@ -50,7 +50,7 @@ def installed_subject(
 
 
 def installed_answers(
-    catalogue: Catalogue, model: InstalledModel, found: Identity, uses: Iterable[Use], circumstances: Circumstances
+    catalogue: Catalogue, model: InstalledModel, found: ModelIdentity, uses: Iterable[Use], circumstances: Circumstances
 ) -> dict[Use, Answer]:
     """May an installed model be used so? By its file, its manifest, and the entries of what it is."""
     chain = chain_of_installed(catalogue, model, found)

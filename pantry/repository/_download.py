@@ -31,7 +31,7 @@ RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DownloadTarget:
     """A file to fetch. `length` is in bytes; None, and no digest, where only the server can tell."""
 
     url: Address
@@ -76,7 +76,7 @@ class Tries:
 class Download:
     """One run of one download: connections that write chunks, and a hasher that follows them."""
 
-    def __init__(self, wanted: Wanted, partial: Partial, limits: Limits, progress: Progress | None) -> None:
+    def __init__(self, wanted: DownloadTarget, partial: Partial, limits: Limits, progress: Progress | None) -> None:
         self._wanted = wanted
         self._partial = partial
         self._limits = limits

@@ -87,10 +87,10 @@ class Roles:
 
     @classmethod
     def load(cls, folder: Path) -> Roles:
-        """The newest metadata. Raises NotFoundError when the folder is no repository, BadFileError when damaged."""
+        """The newest metadata. Raises NotFoundError when the folder is not a repository, BadFileError when damaged."""
         timestamp_file = folder / "metadata" / "timestamp.json"
         if not timestamp_file.is_file():
-            raise NotFoundError(f"{folder} is no repository.", hint=f"Make one with: pantry repo init {folder}")
+            raise NotFoundError(f"{folder} is not a repository.", hint=f"Make one with: pantry repo init {folder}")
         try:
             timestamp = Metadata[Timestamp].from_file(str(timestamp_file))
             number = timestamp.signed.snapshot_meta.version

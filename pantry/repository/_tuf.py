@@ -62,7 +62,7 @@ def target_path(target: Target) -> str:
 @contextlib.contextmanager
 def _judged(place: Place) -> Iterator[None]:
     """Turn python-tuf's errors into ours."""
-    who = f"The repository {place.name!r} ({place.url})"
+    who = f"the repository {place.name!r} ({place.url})"
     never = "Nothing of it is used. Ask whoever runs it; someone may be in between."
     try:
         yield
@@ -70,19 +70,23 @@ def _judged(place: Place) -> Iterator[None]:
         hint = (
             "It may be held back (a freeze), or not kept up; whoever runs it signs anew with: pantry repo publish DIR"
         )
-        raise VerificationError(f"{who} shows metadata that have expired: {error}.", hint=hint) from error
+        raise VerificationError(f"The metadata from {who} has expired: {error}.", hint=hint) from error
     except exceptions.BadVersionNumberError as error:
-        raise VerificationError(f"{who} shows older or mixed metadata (a rollback): {error}.", hint=never) from error
+        raise VerificationError(
+            f"The metadata from {who} is older than before, or mixed (a rollback): {error}.", hint=never
+        ) from error
     except exceptions.UnsignedMetadataError as error:
         raise VerificationError(
-            f"{who} shows metadata that its trusted keys did not sign: {error}.", hint=never
+            f"The metadata from {who} is not signed by its trusted keys: {error}.", hint=never
         ) from error
     except exceptions.LengthOrHashMismatchError as error:
-        raise VerificationError(f"{who} shows metadata that do not fit together: {error}.", hint=never) from error
+        raise VerificationError(f"The metadata files from {who} do not fit together: {error}.", hint=never) from error
     except exceptions.RepositoryError as error:
-        raise VerificationError(f"{who} shows metadata that are not valid: {error}.", hint=never) from error
+        raise VerificationError(f"The metadata from {who} is not valid: {error}.", hint=never) from error
     except exceptions.DownloadLengthMismatchError as error:
-        raise VerificationError(f"{who} sends more than its metadata may be long: {error}.", hint=never) from error
+        raise VerificationError(
+            f"The repository {place.name!r} sends more than its metadata may be long: {error}.", hint=never
+        ) from error
     except exceptions.DownloadError as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, PantryError):

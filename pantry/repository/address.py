@@ -79,7 +79,7 @@ class Address:
 
 
 def network_of(address: str) -> Network:
-    """Where a numeric address is; `public` for what is no numeric address.
+    """Where a numeric address is; `public` for what is not a numeric address.
 
     Ranges that are not of the public internet count as the local network, unless they are of this machine or of one
     link, where clouds answer with credentials.

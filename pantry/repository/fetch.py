@@ -22,12 +22,12 @@ from pantry.core.locks import is_locked, locked
 from pantry.core.progress import Progress
 from pantry.core.refs import Digest
 from pantry.core.units import format_bytes
-from pantry.repository._download import RANGE, Download, StartOver, Tries, Wanted, refusal
+from pantry.repository._download import RANGE, Download, DownloadTarget, StartOver, Tries, refusal
 from pantry.repository._http import Interrupted, Response, open_response
 from pantry.repository._partial import UNBOX_PREFIX, Partial, check_space, clean_partials
 from pantry.repository.limits import Limits
 
-__all__ = ["Fetcher", "Progress", "Tries", "Wanted"]
+__all__ = ["DownloadTarget", "Fetcher", "Progress", "Tries"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Fetcher:
 
     @contextlib.contextmanager
     def fetched(
-        self, wanted: Wanted, progress: Progress | None = None, waiting: Callable[[], None] | None = None
+        self, wanted: DownloadTarget, progress: Progress | None = None, waiting: Callable[[], None] | None = None
     ) -> Iterator[Path]:
         """The complete file, its length and digest checked, for the time of the block; the block may move it away.
 
@@ -120,7 +120,7 @@ class Fetcher:
                 raise
             shutil.rmtree(folder, ignore_errors=True)
 
-    def learn_length(self, wanted: Wanted) -> Wanted:
+    def learn_length(self, wanted: DownloadTarget) -> DownloadTarget:
         """`wanted` with the length that the server tells. Raises DownloadError when it tells none or too much."""
         with self._open(wanted, {"Range": "bytes=0-0"}) as response:
             length = response.length if response.status == 200 else None
@@ -137,7 +137,7 @@ class Fetcher:
         """Delete partial files untouched for `older_than` seconds; the bytes freed."""
         return clean_partials(self.folder, older_than)
 
-    def _fetch(self, wanted: Wanted, path: Path, progress: Progress | None) -> None:
+    def _fetch(self, wanted: DownloadTarget, path: Path, progress: Progress | None) -> None:
         sized = wanted if wanted.length is not None else self.learn_length(wanted)
         limits = self.limits
         for left in range(self.limits.attempts, -1, -1):
@@ -162,7 +162,7 @@ class Fetcher:
                     hint="Someone changed the file, or a proxy did. Nothing of it was kept.",
                 )
 
-    def _open(self, wanted: Wanted, headers: Mapping[str, str]) -> Response:
+    def _open(self, wanted: DownloadTarget, headers: Mapping[str, str]) -> Response:
         """A response to be looked at, tried again while faults may pass. Raises DownloadError or NotFoundError."""
         tries = Tries(self.limits)
         while True:

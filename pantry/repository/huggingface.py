@@ -29,7 +29,7 @@ from pantry.core.refs import Digest
 from pantry.flatpack.names import check_path
 from pantry.formats.split import part_name
 from pantry.repository.address import Address
-from pantry.repository.fetch import Wanted
+from pantry.repository.fetch import DownloadTarget
 from pantry.repository.refs import HubRef
 
 T = TypeVar("T")
@@ -118,14 +118,14 @@ def choose(files: Sequence[HubFile], ref: HubRef, *, pickle: bool = False) -> li
     return beside + pickled
 
 
-def wanted(model: HubModel, file: HubFile) -> Wanted:
+def wanted(model: HubModel, file: HubFile) -> DownloadTarget:
     """Where to fetch a file: at the commit, with the token if there is one."""
     from huggingface_hub import get_token, hf_hub_url
 
     url = hf_hub_url(model.repo, file.path, revision=model.commit, endpoint=endpoint())
     token = get_token()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    return Wanted(Address.parse(url), file.size, file.sha256, headers)
+    return DownloadTarget(Address.parse(url), file.size, file.sha256, headers)
 
 
 def cached(model: HubModel, file: HubFile) -> Path | None:
@@ -177,7 +177,7 @@ def _asked(question: Callable[[], T], ref: HubRef) -> T:
         hint = "Check the name. A private model needs a token: set HF_TOKEN."
         raise NotFoundError(f"The hub has no model {ref.repo!r}.", hint=hint) from None
     except errors.HFValidationError as error:
-        raise UsageError(f"{ref.repo!r} is no name of a model: {error}") from None
+        raise UsageError(f"{ref.repo!r} is not the name of a model: {error}") from None
     except (errors.HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
         raise DownloadError(f"The hub {endpoint()} gave no proper answer: {error}.", hint="Try again later.") from None
 

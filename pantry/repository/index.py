@@ -13,7 +13,7 @@ from pantry.repository.entry import Custom, Entry, Snapshot, order_of
 from pantry.store.database import Database, now
 
 _COLUMNS = "repository, path, length, digest, facts"
-MOST_WEIGHED = 10_000
+MAX_WEIGHED = 10_000
 """Matches of a search that are put in the order of how well they fit."""
 
 
@@ -107,7 +107,7 @@ class Index:
     def search(self, query: Query, limit: int = 100) -> list[Entry]:
         """What matches, best first: by how well the words fit, then by name and newest version.
 
-        Words that more than MOST_WEIGHED entries have say little, and to weigh them all takes long: these come by name.
+        Words that more than MAX_WEIGHED entries have say little, and to weigh them all takes long: these come by name.
         """
         where, values = _conditions(query)
         source, order = "repository_entries", "name, id DESC"
@@ -121,8 +121,8 @@ class Index:
 
     def _are_rare(self, text: str) -> bool:
         some = "SELECT 1 FROM repository_words WHERE repository_words MATCH ? LIMIT ?"
-        (found,) = self._db.rows(f"SELECT count(*) FROM ({some})", (text, MOST_WEIGHED + 1))[0]  # noqa: S608
-        return bool(found <= MOST_WEIGHED)
+        (found,) = self._db.rows(f"SELECT count(*) FROM ({some})", (text, MAX_WEIGHED + 1))[0]  # noqa: S608
+        return bool(found <= MAX_WEIGHED)
 
     def licences(self) -> list[str]:
         """Every licence text of a model on offer."""

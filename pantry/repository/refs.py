@@ -92,7 +92,7 @@ def _parse_file(text: str) -> FileRef:
     except RuntimeError:
         raise UsageError(f"{text[:80]!r}: there is no such user on this machine.") from None
     if "\0" in text:
-        raise UsageError(f"{text[:80]!r} is no path.")
+        raise UsageError(f"{text[:80]!r} is not a path.")
     return FileRef(path)
 
 

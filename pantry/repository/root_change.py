@@ -149,7 +149,7 @@ def read_draft(file: Path) -> Metadata[Root]:
     try:
         draft = Metadata[Root].from_bytes(content)
     except (RepositoryError, ValueError, RecursionError) as error:
-        raise BadFileError(f"{file} is no draft of a root: {error}.") from None
+        raise BadFileError(f"{file} is not a draft of a root: {error}.") from None
     if not isinstance(draft.signed, Root):
         raise BadFileError(f"{file} is TUF metadata of the role {draft.signed.type!r}; expected is 'root'.")
     return draft

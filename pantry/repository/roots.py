@@ -17,7 +17,7 @@ def check_root(content: bytes, where: str) -> int:
         root.verify_delegate("root", root)
     except (exceptions.RepositoryError, ValueError, RecursionError) as error:
         raise BadFileError(
-            f"{where} is no TUF root that is signed by its own keys: {error}.",
+            f"{where} is not a TUF root that is signed by its own keys: {error}.",
             hint="Get root.json from whoever runs the repository, by a way you trust.",
         ) from None
     return int(root.signed.version)

@@ -17,7 +17,7 @@ from pantry.core.progress import Progress
 from pantry.core.registry import Registry
 from pantry.repository.address import Address
 from pantry.repository.entry import Snapshot, Target
-from pantry.repository.fetch import Fetcher, Wanted
+from pantry.repository.fetch import DownloadTarget, Fetcher
 
 KINDS = Registry("pantry.repository.kinds", "pantry.repositories", "KIND", "kind of repository")
 
@@ -66,7 +66,7 @@ class Repository:
         where = self.kind.where(target)
         with contextlib.ExitStack() as held:
             if isinstance(where, Address):
-                wanted = Wanted(where, target.length, target.digest)
+                wanted = DownloadTarget(where, target.length, target.digest)
                 yield held.enter_context(fetcher.fetched(wanted, progress, waiting))
                 return
             if isinstance(where, bytes):

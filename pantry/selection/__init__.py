@@ -6,7 +6,7 @@ tie breaks. What was measured on this machine outranks what a tag or a maker dec
 """
 
 from pantry.selection.candidate import Candidate, State, lacks, meets
-from pantry.selection.choosing import RUNNERS_UP, Checked, Choice, RunnerUp, Surroundings, check, choose, settle
+from pantry.selection.choosing import RUNNERS_UP, CatalogueCounts, Choice, RunnerUp, Screened, check, choose, settle
 from pantry.selection.ranking import BEARABLE, READABLE
 from pantry.selection.request import (
     AUTO,
@@ -30,14 +30,14 @@ __all__ = [
     "READABLE",
     "RUNNERS_UP",
     "Candidate",
-    "Checked",
+    "CatalogueCounts",
     "Choice",
     "Fallback",
     "Need",
     "Request",
     "RunnerUp",
+    "Screened",
     "State",
-    "Surroundings",
     "Vocabulary",
     "check",
     "choose",

@@ -10,7 +10,7 @@ from pantry.core.errors import ModelNotFoundError
 from pantry.core.units import format_bytes
 from pantry.selection import Choice, Need, Request, Vocabulary
 
-MOST_TRIED = 8
+MAX_TRIED = 8
 """Requirements that are left out one after the other to see what would do then."""
 Decide = Callable[[Request], Choice]
 Size = Callable[[str], int | None]
@@ -54,10 +54,10 @@ def _told(choice: Choice, size: Size, condition: str) -> str:
 def _easier(request: Request, vocabulary: Vocabulary) -> Iterator[tuple[str, Request]]:
     """The request with a tag in place of a score, then with one requirement less."""
     tags = {capability: tag for tag, (capability, _) in vocabulary.floors.items()}
-    for need in request.needs[:MOST_TRIED]:
+    for need in request.needs[:MAX_TRIED]:
         if need.kind == "capability" and need.name in tags:
             rest = tuple(Need("tag", tags[need.name]) if each is need else each for each in request.needs)
             yield f"With tag:{tags[need.name]} in place of {need.label}, ", replace(request, needs=rest)
-    for need in sorted(request.needs[:MOST_TRIED], key=lambda need: need.kind == "licence"):  # rights are given up last
+    for need in sorted(request.needs[:MAX_TRIED], key=lambda need: need.kind == "licence"):  # rights are given up last
         rest = tuple(each for each in request.needs if each is not need)
         yield f"Without {need.label}, ", replace(request, needs=rest)

@@ -11,7 +11,7 @@ from pantry.policy.rules import Policy
 from pantry.selection import BEARABLE, READABLE, Need, Request
 from pantry.selection.fit import weights_for_speed
 
-MUTE = {"EMBEDDING": "makes embeddings, no text", "IMAGE_GENERATION": "makes images, no text"}
+NON_TEXT = {"EMBEDDING": "makes embeddings, no text", "IMAGE_GENERATION": "makes images, no text"}
 """Tags of models that write no text, and what they do."""
 
 _ALIGNMENTS = {
@@ -22,7 +22,7 @@ _ALIGNMENTS = {
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CatalogueQueryBuilder:
     """Writes queries for one catalogue, policy and speed of memory (bytes per second; 0: not known)."""
 
     catalogue: Catalogue
@@ -39,7 +39,7 @@ class Wanted:
         query = Query(obtainable=True)
         for need in request.needs:
             query = self._with(query, need)
-        return self.allowed(self.fitting(without_mute(query))) if obey_policy else query
+        return self.allowed(self.fitting(without_non_text(query))) if obey_policy else query
 
     def fitting(self, query: Query) -> Query:
         """The query for models that this machine can hold."""
@@ -122,9 +122,9 @@ class Wanted:
         )
 
 
-def without_mute(query: Query) -> Query:
+def without_non_text(query: Query) -> Query:
     """The query without models that write no text, unless it asks for them by their tag."""
-    return replace(query, without_tags=tuple(tag for tag in MUTE if tag not in query.tags))
+    return replace(query, without_tags=tuple(tag for tag in NON_TEXT if tag not in query.tags))
 
 
 def is_clause_of(label: str, need: Need) -> bool:

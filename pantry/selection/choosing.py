@@ -62,7 +62,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class CatalogueCounts:
     """What is known of models that were not handed over as candidates: how many, and what excluded how many."""
 
     total: int = 0
@@ -71,7 +71,7 @@ class Surroundings:
     """More models meet everything than were handed over."""
 
 
-class Checked(NamedTuple):
+class Screened(NamedTuple):
     """A candidate, the requirements it misses, whether the policy keeps it out, and how many faults that makes."""
 
     candidate: Candidate
@@ -80,7 +80,7 @@ class Checked(NamedTuple):
     faults: int
 
 
-def check(request: Request, candidates: Iterable[Candidate], vocabulary: Vocabulary) -> list[Checked]:
+def check(request: Request, candidates: Iterable[Candidate], vocabulary: Vocabulary) -> list[Screened]:
     """Hold candidates in the states that the mode allows against the requirements and the policy."""
     states = _ALLOWED_STATES[request.mode]
     tests = [(need, test_of(need, vocabulary)) for need in request.needs]
@@ -90,7 +90,7 @@ def check(request: Request, candidates: Iterable[Candidate], vocabulary: Vocabul
             missed = tuple([need for need, test in tests if not test(candidate)])
             refused = candidate.decision is not None and not candidate.decision.allowed
             faults = len(missed) + refused + (candidate.unfit is not None)
-            found.append(Checked(candidate, missed, refused, faults))
+            found.append(Screened(candidate, missed, refused, faults))
     return found
 
 
@@ -98,7 +98,7 @@ def choose(
     request: Request,
     candidates: Iterable[Candidate],
     vocabulary: Vocabulary,
-    surroundings: Surroundings = Surroundings(),
+    surroundings: CatalogueCounts = CatalogueCounts(),
 ) -> Choice:
     """Choose a model for `request`.
 
@@ -116,9 +116,9 @@ def choose(
 
 def settle(
     request: Request,
-    checked: list[Checked],
+    checked: list[Screened],
     vocabulary: Vocabulary,
-    surroundings: Surroundings = Surroundings(),
+    surroundings: CatalogueCounts = CatalogueCounts(),
 ) -> Choice:
     """The choice among candidates that were checked. Raises ModelNotFoundError when none is without fault."""
     eligible = [each.candidate for each in checked if not each.faults]
@@ -159,7 +159,7 @@ def _choose_named(request: Request, everyone: list[Candidate], vocabulary: Vocab
     return _choice(here[0], request, (), 0)
 
 
-def _words(checked: Checked, vocabulary: Vocabulary) -> tuple[str, ...]:
+def _words(checked: Screened, vocabulary: Vocabulary) -> tuple[str, ...]:
     """All that a candidate lacks."""
     candidate = checked.candidate
     words = [lacks(candidate, need, vocabulary) or "" for need in checked.missed]
@@ -225,7 +225,7 @@ def _empty(request: Request, has_others: bool) -> ModelNotFoundError:
 
 
 def _nobody(
-    request: Request, checked: list[Checked], vocabulary: Vocabulary, around: Surroundings
+    request: Request, checked: list[Screened], vocabulary: Vocabulary, around: CatalogueCounts
 ) -> ModelNotFoundError:
     total = len(checked) + around.total
     counts = {need.label: around.excluded.get(need.label, 0) for need in request.needs}

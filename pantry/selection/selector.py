@@ -22,13 +22,13 @@ from pantry.evaluation.capabilities import KNOWN_CAPABILITIES
 from pantry.evaluation.evidence import Evidence
 from pantry.policy.decision import Subject, decide
 from pantry.policy.file import load_policy
-from pantry.policy.identity import REMOTE, Identity, identity_of
+from pantry.policy.identity import REMOTE, ModelIdentity, identity_of
 from pantry.policy.rules import Policy
 from pantry.policy.subjects import installed_answers, installed_subject, subject_of
-from pantry.selection import RUNNERS_UP, Candidate, Choice, Request, Surroundings, Vocabulary, check, meets, settle
+from pantry.selection import RUNNERS_UP, Candidate, CatalogueCounts, Choice, Request, Vocabulary, check, meets, settle
 from pantry.selection import choose as choose_among
 from pantry.selection.advice import advise
-from pantry.selection.catalogue_query import MUTE, Wanted, is_clause_of
+from pantry.selection.catalogue_query import NON_TEXT, CatalogueQueryBuilder, is_clause_of
 from pantry.selection.fit import EFFICIENCY, entry_speed
 from pantry.starter import STARTER
 from pantry.store.models import InstalledModel
@@ -49,8 +49,8 @@ class Selector:
         self.policy = policy
         self.bandwidth = bandwidth
         self.room = room
-        self._wanted = Wanted(catalogue, policy, bandwidth, room)
-        self._identities: dict[tuple[Digest, str], Identity] = {}
+        self._wanted = CatalogueQueryBuilder(catalogue, policy, bandwidth, room)
+        self._identities: dict[tuple[Digest, str], ModelIdentity] = {}
         self._made: dict[tuple[str, ModelName, tuple[Use, ...]], Candidate] = {}
         self._measured: dict[tuple[str, ModelName, tuple[Use, ...]], tuple[Evidence, Candidate]] = {}
 
@@ -105,9 +105,9 @@ class Selector:
         found: Mapping[Digest, Evidence],
     ) -> Choice:
         uses = _uses(request)
-        mute = {tag: words for tag, words in MUTE.items() if all(need.name != tag for need in request.needs)}
+        mute = {tag: words for tag, words in NON_TEXT.items() if all(need.name != tag for need in request.needs)}
         here = [
-            _without_mute(self._candidate(model, uses, str(model.name) in loaded, found.get(model.digest)), mute)
+            _without_non_text(self._candidate(model, uses, str(model.name) in loaded, found.get(model.digest)), mute)
             for model in installed
         ]
         request, named = self._named(request, here, uses)
@@ -121,7 +121,7 @@ class Selector:
             return settle(request, checked, self.vocabulary)
         there = self._available(request, uses, {candidate.name for candidate in here})
         there += [each for each in named if each.name not in {candidate.name for candidate in there}]
-        around = Surroundings(open_ended=len(there) >= RUNNERS_UP + _MARGIN)
+        around = CatalogueCounts(open_ended=len(there) >= RUNNERS_UP + _MARGIN)
         checked += check(request, there, self.vocabulary)
         if all(each.faults for each in checked):
             around, nearest = self._surroundings(request, uses)
@@ -176,7 +176,7 @@ class Selector:
         source = f"{evidence.speed.date} with {evidence.speed.engine}"
         return replace(measured, speed=evidence.speed.rate, speed_measured=True, speed_source=source)
 
-    def identity_of(self, model: InstalledModel) -> Identity:
+    def identity_of(self, model: InstalledModel) -> ModelIdentity:
         """What the catalogue knows an installed model as, by its file; a name alone proves nothing."""
         key = (model.digest, model.name.name)
         if key not in self._identities:
@@ -228,7 +228,7 @@ class Selector:
         models = self.catalogue.shortlist(query, self._wanted.orders(request), RUNNERS_UP + _MARGIN)
         return [self._from_entry(model, uses) for model in models if model.id not in here]
 
-    def _surroundings(self, request: Request, uses: tuple[Use, ...]) -> tuple[Surroundings, list[Candidate]]:
+    def _surroundings(self, request: Request, uses: tuple[Use, ...]) -> tuple[CatalogueCounts, list[Candidate]]:
         """For the explanation of a failure: what excluded how many of the catalogue, and who came nearest."""
         query = self._wanted.query(request, obey_policy=False)
         total, excluded = self.catalogue.exclusions(query)
@@ -248,7 +248,7 @@ class Selector:
         for need in request.needs:
             for candidate in nearest:
                 counts[need.label] -= not meets(candidate, need, self.vocabulary)
-        return Surroundings(total - len(nearest), counts), nearest
+        return CatalogueCounts(total - len(nearest), counts), nearest
 
     def _from_entry(self, model: ModelEntry, uses: Iterable[Use]) -> Candidate:
         circumstances, memory = self.policy.circumstances, memory_size(model)
@@ -281,7 +281,7 @@ def open_selector(
     return Selector(catalogue, load_policy(paths, catalogue), speed, room or model_room(load_settings(paths)))
 
 
-def _without_mute(candidate: Candidate, mute: Mapping[str, str]) -> Candidate:
+def _without_non_text(candidate: Candidate, mute: Mapping[str, str]) -> Candidate:
     """The candidate, unfit when it writes no text."""
     words = [mute[tag] for tag in candidate.tags & mute.keys()] if candidate.unfit is None else []
     return replace(candidate, unfit=words[0]) if words else candidate

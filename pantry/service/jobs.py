@@ -21,20 +21,20 @@ POLL = 0.25  # seconds between two looks for requests approved from outside
 EXPIRE_EVERY = 3600.0  # seconds between two looks for sessions that are too old
 
 
-class Fulfiller:
+class JobRunner:
     """Finds approved requests and does them, each in a task of its own."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._requests = Requests(gateway.store.database)
         self._doing: set[str] = set()
-        self._poked = asyncio.Event()
+        self._woken = asyncio.Event()
         self.progress: dict[str, tuple[int, int]] = {}
         """Bytes that came and bytes expected, by the id of a download."""
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         """Look at once."""
-        self._poked.set()
+        self._woken.set()
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -48,7 +48,7 @@ class Fulfiller:
                         self._gateway.spawn(self._do(request))
                 if loop.time() >= next_flush:
                     next_flush = loop.time() + FLUSH_EVERY
-                    self._gateway.tally.flush()
+                    self._gateway.usage.flush()
                     self._gateway.speeds.flush()
                 if loop.time() >= next_expiry:
                     next_expiry = loop.time() + EXPIRE_EVERY
@@ -57,8 +57,8 @@ class Fulfiller:
                 log.warning("requests wait: %s", error)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL):
-                    await self._poked.wait()
-            self._poked.clear()
+                    await self._woken.wait()
+            self._woken.clear()
 
     async def _do(self, request: AppRequest) -> None:
         try:
@@ -93,7 +93,7 @@ class Fulfiller:
 async def download(
     gateway: Gateway, name: str, url: str | None, progress: Callable[[int, int], None]
 ) -> InstalledModel:
-    """Fetch, verify and install a model, MOST_DOWNLOADS at once; the others wait.
+    """Fetch, verify and install a model, MAX_DOWNLOADS at once; the others wait.
 
     `progress` is told the bytes that came and those expected.
     """

@@ -24,7 +24,7 @@ from pantry.core.refs import ModelName
 from pantry.engines.provider import FORMAT as REMOTE
 from pantry.service.generation.chunks import Answer
 from pantry.service.generation.request import ChatRequest, CompletionRequest, parse_request
-from pantry.service.jobs import Fulfiller, download
+from pantry.service.jobs import JobRunner, download
 from pantry.service.session_store import Message, SessionBook
 from pantry.service.state import Gateway
 from pantry.starter import STARTER
@@ -48,7 +48,7 @@ SAMPLING = frozenset(
 
 
 @dataclass(frozen=True)
-class Wish:
+class ModelQuery:
     """Which model is wanted: by name, by requirements, or both."""
 
     model: str | None = None
@@ -58,7 +58,7 @@ class Wish:
 
 
 @dataclass
-class Written:
+class Completion:
     """An answer as it grows. Token counts are complete at its end."""
 
     parts: list[str] = field(default_factory=list)
@@ -75,8 +75,8 @@ class Written:
 class Desk:
     """The one place where surfaces have things done."""
 
-    def __init__(self, gateway: Gateway, fulfiller: Fulfiller) -> None:
-        self.gateway, self.fulfiller = gateway, fulfiller
+    def __init__(self, gateway: Gateway, runner: JobRunner) -> None:
+        self.gateway, self.runner = gateway, runner
         self.registrar = Registrar(gateway.store.database, gateway.settings)
         self.sessions = SessionBook(gateway.store.database, gateway.settings)
         self._talking: dict[str, asyncio.Task[None]] = {}
@@ -94,7 +94,7 @@ class Desk:
                 found.append(await self.gateway.model(str(STARTER)))
         return [model for model in found if decide(caller, Action.VIEW, model.name, now=now).allowed]
 
-    async def choose(self, caller: Caller, wish: Wish) -> tuple[Choice, InstalledModel | None]:
+    async def choose(self, caller: Caller, wish: ModelQuery) -> tuple[Choice, InstalledModel | None]:
         """The model that meets a wish, and why; None where it is not installed.
 
         Apps choose among the models they may use. Raises ModelNotFoundError that says what excluded how many.
@@ -138,7 +138,7 @@ class Desk:
         request = self.gateway.permit_or_ask(caller, "load", model.name, {"model": str(model.name)})
         if request is None and model.format != REMOTE:
             await self.gateway.pool.load(model)
-        return self._poked(request)
+        return self._woken(request)
 
     async def unload(self, caller: Caller, name: str) -> AppRequest | None:
         """Unload a model; None when that is done, else the request that waits for the user."""
@@ -146,7 +146,7 @@ class Desk:
         request = self.gateway.permit_or_ask(caller, "unload", model.name, {"model": str(model.name)})
         if request is None and model.format != REMOTE:
             await self.gateway.pool.unload(model.name)
-        return self._poked(request)
+        return self._woken(request)
 
     async def download(
         self, caller: Caller, name: str, url: str | None = None, entry: Mapping[str, Any] | None = None
@@ -167,7 +167,7 @@ class Desk:
         if request is None and caller.kind == "owner":
             await download(self.gateway, str(model), url, lambda done, total: None)
             return None
-        return self._poked(request or start_job(self.gateway.store.database, caller, "download", details))
+        return self._woken(request or start_job(self.gateway.store.database, caller, "download", details))
 
     async def bare_model(self, caller: Caller, name: str) -> tuple[InstalledModel, Path]:
         """The verified file of a model, which nobody may write to, for a program that runs it itself.
@@ -191,9 +191,9 @@ class Desk:
             return True
         return False
 
-    def _poked(self, request: AppRequest | None) -> AppRequest | None:
+    def _woken(self, request: AppRequest | None) -> AppRequest | None:
         if request is not None and request.state == "approved":
-            self.fulfiller.poke()
+            self.runner.wake()
         return request
 
     # Text
@@ -204,7 +204,7 @@ class Desk:
         model: InstalledModel,
         messages: Sequence[Mapping[str, Any]],
         parameters: Mapping[str, Any],
-        written: Written,
+        written: Completion,
         *,
         raw: bool = False,
     ) -> AsyncGenerator[str, None]:
@@ -254,7 +254,7 @@ class Desk:
         await asyncio.to_thread(self.sessions.unlock)
 
     async def say(
-        self, caller: Caller, id: str, prompt: str, parameters: Mapping[str, Any], written: Written
+        self, caller: Caller, id: str, prompt: str, parameters: Mapping[str, Any], written: Completion
     ) -> AsyncGenerator[str, None]:
         """The answer to the next turn of a session, in pieces.
 
@@ -294,7 +294,7 @@ class Desk:
         model: InstalledModel,
         history: list[Message],
         parameters: Mapping[str, Any],
-        written: Written,
+        written: Completion,
         pieces: asyncio.Queue[str | PantryError | None],
     ) -> None:
         """Write an answer into a queue, in a task of its own so that it can be interrupted from elsewhere."""

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from pantry.engines.pool import LoadedModel
-from pantry.service.models import Desk, Written
+from pantry.service.models import Completion, Desk
 from pantry.service.state import Gateway
 from pantry.store.models import InstalledModel
 from pantry.store.requests import AppRequest
@@ -14,7 +14,7 @@ from pantry.store.requests import AppRequest
 
 def request_object(desk: Desk, request: AppRequest) -> dict[str, Any]:
     """A request as replies carry it; a running download tells its progress in bytes."""
-    progress = desk.fulfiller.progress.get(request.id)
+    progress = desk.runner.progress.get(request.id)
     return {
         "id": request.id,
         "app": request.app,
@@ -41,7 +41,7 @@ def model_object(desk: Desk, model: InstalledModel) -> dict[str, Any]:
     }
 
 
-def answer_object(model: InstalledModel, written: Written) -> dict[str, Any]:
+def answer_object(model: InstalledModel, written: Completion) -> dict[str, Any]:
     """A whole answer as replies carry it."""
     return {
         "model": str(model.name),

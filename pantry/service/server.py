@@ -19,7 +19,7 @@ import psutil
 from aiohttp import web
 
 from pantry import __version__
-from pantry.access.usage import Tally
+from pantry.access.usage import UsageCounter
 from pantry.client.discovery import ServiceInfo, read_service_info
 from pantry.core.errors import ConflictError, ServiceUnavailableError, StorageError, UsageError
 from pantry.core.files import storage_errors, write_atomically
@@ -31,7 +31,7 @@ from pantry.engines.pool import Pool
 from pantry.evaluation.speeds import Speeds
 from pantry.service.app import build_app
 from pantry.service.guard import is_loopback
-from pantry.service.jobs import Fulfiller
+from pantry.service.jobs import JobRunner
 from pantry.service.listen import allow_descriptors, bind_unix, limited
 from pantry.service.metrics import Metrics
 from pantry.service.models import Desk
@@ -80,7 +80,7 @@ async def _serve(
         store, settings, paths, admit=lambda model, file: _admit(paths, model, file), rules=lambda: _rules(paths)
     )
     gateway = Gateway(
-        settings, paths, store, keys, pool, Metrics(), stopping, Tally(store.database), Speeds(store.database)
+        settings, paths, store, keys, pool, Metrics(), stopping, UsageCounter(store.database), Speeds(store.database)
     )
     async with _listening(gateway, paths) as port:
         info = ServiceInfo(os.getpid(), settings.host, port, str(paths.socket), __version__, time.time())
@@ -113,8 +113,8 @@ def _rules(paths: Paths) -> object:
 async def _listening(gateway: Gateway, paths: Paths) -> AsyncIterator[int]:
     """Listen on the first free port and on the Unix socket; the port. Stops the workers at the end."""
     allow_descriptors(gateway.settings.max_connections)
-    fulfiller = Fulfiller(gateway)
-    desk = Desk(gateway, fulfiller)
+    jobs = JobRunner(gateway)
+    desk = Desk(gateway, jobs)
     settings, calls = gateway.settings, CallServer(desk)
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
@@ -128,12 +128,12 @@ async def _listening(gateway: Gateway, paths: Paths) -> AsyncIterator[int]:
         if settings.compat_2023:
             from pantry.service.api.compat2023 import build_compat_app
 
-            runner = await stack.enter_async_context(_running(build_compat_app(gateway, desk)))
-            make, unix = limited(runner, settings.max_connections), _unix(stack, settings.compat_2023_socket)
+            compat = await stack.enter_async_context(_running(build_compat_app(gateway, desk)))
+            make, unix = limited(compat, settings.max_connections), _unix(stack, settings.compat_2023_socket)
             _close_after(stack, await loop.create_unix_server(make, sock=unix, backlog=BACKLOG))
             port = _bind(settings.host, settings.compat_2023_port, tries=1)
             _close_after(stack, await loop.create_server(make, sock=port, backlog=BACKLOG))
-        gateway.spawn(fulfiller.run())
+        gateway.spawn(jobs.run())
         yield int(tcp.getsockname()[1])
 
 
@@ -171,7 +171,7 @@ async def _wind_down(gateway: Gateway) -> None:
         task.cancel()
     await asyncio.gather(*gateway.tasks, return_exceptions=True)
     await gateway.pool.close()
-    gateway.tally.flush()
+    gateway.usage.flush()
     gateway.speeds.flush()
 
 

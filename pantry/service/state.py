@@ -15,7 +15,7 @@ from aiohttp import web
 
 from pantry.access.apps import caller_of_key, refusal, ruling_on
 from pantry.access.requests import approval_needed, ask, describe
-from pantry.access.usage import Tally
+from pantry.access.usage import UsageCounter
 from pantry.client.discovery import ServiceInfo
 from pantry.core.errors import (
     BusyError,
@@ -44,8 +44,8 @@ from pantry.store.models import InstalledModel, Store
 from pantry.store.requests import AppRequest, Kind
 
 log = logging.getLogger("pantry.service")
-MOST_DOWNLOADS = 3  # that run at once
-LONGEST_ENGINE_ERROR = 1_000_000  # bytes of an engine's error body that are read
+MAX_DOWNLOADS = 3  # that run at once
+MAX_ENGINE_ERROR = 1_000_000  # bytes of an engine's error body that are read
 
 
 @dataclass
@@ -59,13 +59,13 @@ class Gateway:
     pool: Pool
     metrics: Metrics
     stopping: asyncio.Event
-    tally: Tally
+    usage: UsageCounter
     speeds: Speeds
     info: ServiceInfo | None = None
     """Where the service listens, once it does."""
     logins: Logins = field(default_factory=Logins)
     """The browsers that are logged in on the owner's page."""
-    downloads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_DOWNLOADS))
+    downloads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_DOWNLOADS))
     """Held by each download that runs."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     """Work that goes on beside the requests; ended with the service."""
@@ -88,12 +88,12 @@ class Gateway:
     def recognise(self, key: str) -> Caller:
         """Who a key belongs to; an app is noted as seen. Raises UnauthorisedError for an unknown or revoked key."""
         caller = caller_of_key(self.store.database, key)
-        self.tally.saw(caller.app)
+        self.usage.saw(caller.app)
         return caller
 
     def permit(self, caller: Caller, action: Action, model: ModelName | None = None) -> None:
         """Let an action through. Raises UnauthorisedError or ForbiddenError with the reason."""
-        ruling = ruling_on(self.store.database, caller, action, model, self.tally.waiting(caller.app))
+        ruling = ruling_on(self.store.database, caller, action, model, self.usage.waiting(caller.app))
         if not ruling.allowed:
             raise refusal(caller, ruling)
 
@@ -176,7 +176,7 @@ class Gateway:
                     upstream.close()
                     # An answer that was broken off counts as well, by its events: about one a token.
                     used = answer.prompt_tokens + answer.completion_tokens
-                    self.tally.add(caller.app, used or measure.events)
+                    self.usage.add(caller.app, used or measure.events)
             self.speeds.add(model.digest, self.pool.engine_of(model.name), answer.timings)
             measure.count(answer.prompt_tokens, answer.completion_tokens)
 
@@ -239,7 +239,7 @@ async def _fed(
 
 async def _engine_refusal(upstream: aiohttp.ClientResponse) -> PantryError:
     """The engine's error response as one of ours."""
-    raw = await upstream.content.read(LONGEST_ENGINE_ERROR)
+    raw = await upstream.content.read(MAX_ENGINE_ERROR)
     try:
         error = json.loads(raw)["error"]
         message = str(error["message"])

@@ -65,7 +65,7 @@ class Store:
         progress: Progress | None = None,
         link: bool = False,
     ) -> InstalledModel:
-        """Copy `file` into the store under `name`. The same content again is no error.
+        """Copy `file` into the store under `name`. The same content again is not an error.
 
         With `link` the store's file is the same file on disk, where that is possible; only for files that nobody ever
         writes into.
@@ -101,7 +101,7 @@ class Store:
         return found
 
     def _check_packages(self, name: ModelName) -> None:
-        """Raises ModelNotFoundError when something is installed under the name that is no model an engine runs."""
+        """Raises ModelNotFoundError when something is installed under the name that is not a model an engine runs."""
         sql = """SELECT name, kind FROM packages WHERE '/' || lower(name) LIKE '%/' || :name
             AND id NOT IN (SELECT package FROM models WHERE package IS NOT NULL)"""
         row = self.database.row(sql, {"name": name.name})

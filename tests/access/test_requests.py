@@ -16,7 +16,7 @@ from pantry.access.apps import (
     remove_app,
 )
 from pantry.access.requests import (
-    MOST_PENDING,
+    MAX_PENDING,
     Limits,
     approve,
     ask,
@@ -98,7 +98,7 @@ def test_asking_twice_is_one_request(database: Database, notes: Caller) -> None:
 
 
 def test_pending_requests_of_an_app_are_bounded(database: Database, notes: Caller) -> None:
-    for number in range(MOST_PENDING):
+    for number in range(MAX_PENDING):
         ask(database, SETTINGS, notes, "load", {"model": f"m{number}"})
     with pytest.raises(RateLimitError):
         ask(database, SETTINGS, notes, "load", {"model": "one-more"})

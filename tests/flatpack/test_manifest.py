@@ -98,9 +98,9 @@ def test_every_kind_survives_writing_and_reading(manifest: Manifest, tmp_path: P
         (changed(sumary='"x"', summary=""), "there is no key 'sumary'; did you mean 'summary'?"),
         (changed(summary=""), "'summary' is missing"),
         (MANIFEST.replace("family", "famly").encode(), "there is no key 'model.famly'; did you mean 'family'?"),
-        (changed(name='"Ada Tiny"'), "name: 'Ada Tiny' is no name; write it like"),
-        (changed(name='"../evil"'), "name: '../evil' is no name; write it like"),
-        (changed(version='"newest"'), "'newest' is no version"),
+        (changed(name='"Ada Tiny"'), "name: 'Ada Tiny' is not a name; write it like"),
+        (changed(name='"../evil"'), "name: '../evil' is not a name; write it like"),
+        (changed(version='"newest"'), "'newest' is not a version"),
         (
             changed(kind='"modle"'),
             "kind: 'modle' is not known; expected 'model', 'recipe', 'delta', 'adapter' or 'dataset'; did you mean",

@@ -27,7 +27,7 @@ from pantry.flatpack.archive.archive import pack
 from pantry.flatpack.manifest import write_manifest
 from pantry.flatpack.signing.keys import PrivateKey, new_key
 from pantry.flatpack.signing.signature import sign
-from pantry.install.delta import MOST_PLACES
+from pantry.install.delta import MAX_PLACES
 from pantry.install.installed import add_model
 from pantry.operations.deltas import DeltaFacts, make_delta
 from pantry.operations.models import remove_model
@@ -274,7 +274,7 @@ def test_a_base_is_looked_for_in_a_few_places_only(added: Paths, lab: Lab) -> No
     steps: list[str] = []
     with pytest.raises(NotFoundError):
         pull(added, "many", say=lambda step, words: steps.append(words))
-    assert sum(words.startswith("no base from") for words in steps) == MOST_PLACES
+    assert sum(words.startswith("no base from") for words in steps) == MAX_PLACES
 
 
 def test_what_is_missing_below_a_chain_is_named_by_the_pull_that_needs_it(added: Paths, lab: Lab) -> None:

@@ -22,7 +22,7 @@ from pantry.policy.file import set_rules
 from pantry.policy.rules import Policy
 from pantry.policy.subjects import subject_of
 from pantry.selection import Request, parse_needs
-from pantry.selection.catalogue_query import Wanted
+from pantry.selection.catalogue_query import DownloadTarget
 from pantry.selection.selector import Selector
 from pantry.store.models import InstalledModel, Store
 
@@ -271,7 +271,10 @@ def test_catalogue_lets_through_exactly_what_the_policy_does(paths: Paths, rules
     file.parent.mkdir(parents=True)
     file.write_text('[family]\nid = "made"\nname = "Made"\n' + "\n".join(lines))
     book, policy = Catalogue.open(paths), Policy(mode="enforce", **rules)
-    found = {model.id for model in book.shortlist(Wanted(book, policy, 0.0).allowed(Query(obtainable=True)), [], 10**4)}
+    found = {
+        model.id
+        for model in book.shortlist(DownloadTarget(book, policy, 0.0).allowed(Query(obtainable=True)), [], 10**4)
+    }
     models = [entry for _, entry in book.entries("model") if isinstance(entry, ModelEntry) and is_obtainable(entry)]
     assert len(models) > 60
     assert found == {each.id for each in models if decide(policy, subject_of(book, each, policy), "select").allowed}

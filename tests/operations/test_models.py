@@ -3,19 +3,19 @@ from pathlib import Path
 import pytest
 
 from pantry.core.errors import BadFileError
-from pantry.install.model_facts import inspect_file, with_told
+from pantry.install.model_facts import inspect_file, merge_facts
 
 
 def test_what_a_manifest_tells_stands_beside_the_licence_of_the_header() -> None:
     facts = {"licence": "cc-by-nc-4.0", "context": 2048}
     told = {"licence": "mit", "family": "", "version": "1.0.0"}
-    assert with_told(facts, told) == {
+    assert merge_facts(facts, told) == {
         "licence": "mit",
         "header_licence": "cc-by-nc-4.0",
         "context": 2048,
         "version": "1.0.0",
     }
-    assert with_told(facts, {"licence": None}) == facts
+    assert merge_facts(facts, {"licence": None}) == facts
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, '{"a": ' * 50_000, "{}" + " " * 1_000_001, "[]", "\udcff", ""])

@@ -1,4 +1,4 @@
-"""Packages that are no models: listed, copied out, removed."""
+"""Packages that are not models: listed, copied out, removed."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def test_it_is_shown_and_run_after_a_yes(signed: Path, capsys: pytest.CaptureFix
     assert "is signed by me (" in said.out
     assert "not use the network" in said.out
     assert "working" in said.err
-    assert "Deleted what is no file: 'link'" in said.err
+    assert "Deleted, because it is not a file: 'link'" in said.err
     out = signed.parent / "tales-output"
     assert (out / "result.txt").read_text() == "result\n"
     facts = json.loads((out / "provenance.json").read_text())

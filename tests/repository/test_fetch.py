@@ -32,7 +32,7 @@ from pantry.core.refs import Digest
 from pantry.repository import _partial, _plan
 from pantry.repository._http import Interrupted
 from pantry.repository.address import Address, network_of
-from pantry.repository.fetch import Fetcher, Tries, Wanted
+from pantry.repository.fetch import DownloadTarget, Fetcher, Tries
 from pantry.repository.limits import Limits
 from tests.repository.servers import Faults, FileServer, serving
 
@@ -73,11 +73,11 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_download, "_PARALLEL_AFTER", 0.0)
 
 
-def wanted(server: FileServer, content: bytes = CONTENT, path: str = "/model.fpk") -> Wanted:
-    return Wanted(Address.parse(server.url + path), len(content), Digest(hashlib.sha256(content).hexdigest()))
+def wanted(server: FileServer, content: bytes = CONTENT, path: str = "/model.fpk") -> DownloadTarget:
+    return DownloadTarget(Address.parse(server.url + path), len(content), Digest(hashlib.sha256(content).hexdigest()))
 
 
-def fetch(fetcher: Fetcher, what: Wanted) -> bytes:
+def fetch(fetcher: Fetcher, what: DownloadTarget) -> bytes:
     with fetcher.fetched(what) as file:
         return file.read_bytes()
 
@@ -308,7 +308,7 @@ def test_slow_loris_in_the_length_of_a_chunk_is_given_up(fetcher: Fetcher) -> No
         thread.start()
         start = time.monotonic()
         with pytest.raises(DownloadError, match="no answer in time"):
-            fetch(fetcher, Wanted(Address.parse(f"http://127.0.0.1:{listening.getsockname()[1]}/x"), 10))
+            fetch(fetcher, DownloadTarget(Address.parse(f"http://127.0.0.1:{listening.getsockname()[1]}/x"), 10))
         assert time.monotonic() - start < 10
         thread.join()
 
@@ -321,19 +321,19 @@ def test_endless_data_end_at_the_length_that_is_known(fetcher: Fetcher, server: 
 
 
 def test_unknown_length_is_asked_for(fetcher: Fetcher, server: FileServer) -> None:
-    assert fetch(fetcher, Wanted(wanted(server).url)) == CONTENT
+    assert fetch(fetcher, DownloadTarget(wanted(server).url)) == CONTENT
 
 
 def test_server_that_tells_no_length_is_refused(fetcher: Fetcher, server: FileServer) -> None:
     server.faults = Faults(content_length=False, ignore_ranges=True)
     with pytest.raises(DownloadError, match="does not say how long"):
-        fetch(fetcher, Wanted(wanted(server).url))
+        fetch(fetcher, DownloadTarget(wanted(server).url))
 
 
 def test_too_long_a_file_is_refused_before_it_is_fetched(tmp_path: Path, server: FileServer) -> None:
     fetcher = Fetcher(tmp_path / "partial", replace(QUICK, max_length=1000))
     with pytest.raises(DownloadError, match=r"at most 1\.0 kB"):
-        fetch(fetcher, Wanted(wanted(server).url))
+        fetch(fetcher, DownloadTarget(wanted(server).url))
 
 
 def test_login_page_in_place_of_the_file(fetcher: Fetcher, server: FileServer) -> None:
@@ -570,7 +570,7 @@ def test_https_through_a_proxy(
 
 
 def _fetch_once(folder: Path, url: str, results: multiprocessing.Queue[int]) -> None:
-    what = Wanted(Address.parse(url), SIZE, Digest(hashlib.sha256(CONTENT).hexdigest()))
+    what = DownloadTarget(Address.parse(url), SIZE, Digest(hashlib.sha256(CONTENT).hexdigest()))
     waited = []
     with Fetcher(folder, QUICK).fetched(what, waiting=lambda: waited.append(1)) as file:
         assert file.stat().st_size == SIZE
@@ -597,11 +597,11 @@ from pathlib import Path
 from pantry.core.refs import Digest
 from pantry.repository._http import Interrupted
 from pantry.repository.address import Address, network_of
-from pantry.repository.fetch import Fetcher, Tries, Wanted
+from pantry.repository.fetch import Fetcher, Tries, DownloadTarget
 folder, url, size, digest = sys.argv[1:]
 def tell(done, total):
     print(done, flush=True)
-with Fetcher(Path(folder)).fetched(Wanted(Address.parse(url), int(size), Digest(digest)), tell):
+with Fetcher(Path(folder)).fetched(DownloadTarget(Address.parse(url), int(size), Digest(digest)), tell):
     print("whole", flush=True)
     sys.stdin.read()
 """
@@ -674,7 +674,7 @@ def test_stop_by_the_user_keeps_what_has_come(fetcher: Fetcher, server: FileServ
 
 def test_connection_that_is_accepted_and_silent_is_given_up(fetcher: Fetcher) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        what = Wanted(Address.parse(f"http://127.0.0.1:{silent.getsockname()[1]}/x"), 10)
+        what = DownloadTarget(Address.parse(f"http://127.0.0.1:{silent.getsockname()[1]}/x"), 10)
         with pytest.raises(DownloadError, match="no proper answer"):
             fetch(fetcher, what)
 

@@ -104,7 +104,7 @@ def test_rare_words_come_by_how_well_they_fit_and_common_ones_by_name(
 ) -> None:
     index.replace(snapshot(entry("ant", summary="A fox and many other animals of the wood."), entry("fox")))
     assert names(index.search(Query(("fox",)))) == ["fox 1.0", "ant 1.0"]
-    monkeypatch.setattr("pantry.repository.index.MOST_WEIGHED", 1)
+    monkeypatch.setattr("pantry.repository.index.MAX_WEIGHED", 1)
     assert names(index.search(Query(("fox",)))) == ["ant 1.0", "fox 1.0"]
     assert names(index.search(Query(("fox",)), 1)) == ["ant 1.0"]
 

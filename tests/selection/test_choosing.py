@@ -13,9 +13,9 @@ from pantry.policy.decision import Decision, Finding
 from pantry.selection import (
     MODES,
     Candidate,
+    CatalogueCounts,
     Need,
     Request,
-    Surroundings,
     Vocabulary,
     choose,
     lacks,
@@ -347,7 +347,7 @@ def test_failure_says_what_excluded_how_many_and_who_came_nearest() -> None:
 
 
 def test_failure_counts_the_models_elsewhere_too() -> None:
-    around = Surroundings(1000, {"context>=8192": 700})
+    around = CatalogueCounts(1000, {"context>=8192": 700})
     with pytest.raises(ModelNotFoundError, match="Of 1001 models, context>=8192 excluded 701"):
         choose(request("context>=8192"), [candidate(context=100)], WORDS, around)
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from pantry.access.apps import REGISTRATIONS, remove_app
-from pantry.access.requests import MOST_PENDING, MOST_RUNNING
+from pantry.access.requests import MAX_PENDING, MAX_RUNNING
 from pantry.core.paths import Paths
 from pantry.store.database import Database
 from pantry.store.keys import Keys, hash_key
@@ -101,7 +101,7 @@ def test_choice_never_leads_an_app_beyond_its_grant(service: Service) -> None:
 def test_pending_requests_of_an_app_are_capped(service: Service) -> None:
     key = make_app(service.paths, "Flooder")
     names = ["session", "view", "load", "unload", "download", "bare-model", "request-load", "request-unload"]
-    for name in names[:MOST_PENDING]:
+    for name in names[:MAX_PENDING]:
         assert call(service, "request_permissions", {"permissions": [name]}, key=key)[0] == 200
     status, answer = call(service, "request_permissions", {"permissions": ["request-download"]}, key=key)
     assert (status, answer["code"]) == (429, "rate_limited")
@@ -315,7 +315,7 @@ def test_downloads_that_stall_hold_up_neither_answers_nor_the_end_of_the_service
     with socket.create_server(("127.0.0.1", 0)) as silent, starting(service):  # takes connections, never answers
         with Line(service) as line:
             address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-            for number in range(MOST_RUNNING):
+            for number in range(MAX_RUNNING):
                 wanted = {"model": f"m{number}", "url": f"{address}/m{number}.gguf"}
                 assert line.value("download_model", wanted, key=key)["state"] == "downloading"
             told = line.ask("download_model", {"model": "more", "url": f"{address}/more.gguf"})

@@ -25,8 +25,8 @@ OWN_FIELDS = frozenset({"return_progress", "json_schema", "chat_template_kwargs"
 """What Pantry adds for its own engines; providers refuse fields they do not know."""
 CONNECT = 15  # seconds to reach the provider
 SILENCE = 170  # seconds without a byte after which the provider counts as gone; below the service's own limit
-LONGEST_LINE = 1_000_000  # bytes of one event
-LONGEST_ERROR = 100_000  # bytes of an error that are read
+MAX_LINE = 1_000_000  # bytes of one event
+MAX_ERROR = 100_000  # bytes of an error that are read
 _DATA = b"data: "
 
 
@@ -86,7 +86,7 @@ class RemoteServer:
 
     async def _refused(self, answer: aiohttp.ClientResponse) -> web.Response:
         """The provider's error as one of an engine; its words are kept where they are about the request."""
-        raw, host = await answer.content.read(LONGEST_ERROR), self.provider.host
+        raw, host = await answer.content.read(MAX_ERROR), self.provider.host
         try:
             told: Any = json.loads(raw)["error"]
             message = str(told["message"] if isinstance(told, dict) else told)[:1000]
@@ -109,7 +109,7 @@ async def serve(provider: Provider, name: str, key: str | None, socket: str) -> 
     """Serve until standard input ends."""
     session = aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=SILENCE),
-        read_bufsize=LONGEST_LINE,
+        read_bufsize=MAX_LINE,
         trust_env=provider.url.startswith("https://"),  # a proxy must not see a key that travels in the clear
         cookie_jar=aiohttp.DummyCookieJar(),
     )

@@ -13,7 +13,7 @@ from pantry.flatpack.statement import Entry
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
-_LARGEST_PLAIN = 8**11 - 1
+_MAX_PLAIN = 8**11 - 1
 _FORM = (
     b"%b%07o\x00"  # name, mode
     b"0000000\x000000000\x00%011o\x0000000000000\x00"  # owner, group, size, time
@@ -29,11 +29,11 @@ def header(path: str, size: int, executable: bool) -> bytes:
     if _is_plain(path, size):
         return _plain(name, size, mode, b"0")
     records = _record(b"path", name)
-    if size > _LARGEST_PLAIN:
+    if size > _MAX_PLAIN:
         records += _record(b"size", b"%d" % size)
     short = path.encode("ascii", "replace")[:100]
     extension = _plain(b"././@PaxHeader", len(records), 0o644, b"x")
-    return extension + records + padding(len(records)) + _plain(short, min(size, _LARGEST_PLAIN), mode, b"0")
+    return extension + records + padding(len(records)) + _plain(short, min(size, _MAX_PLAIN), mode, b"0")
 
 
 def span(entry: Entry) -> int:
@@ -44,7 +44,7 @@ def span(entry: Entry) -> int:
 
 
 def _is_plain(path: str, size: int) -> bool:
-    return len(path) <= 100 and size <= _LARGEST_PLAIN and path.isascii()
+    return len(path) <= 100 and size <= _MAX_PLAIN and path.isascii()
 
 
 def padding(size: int) -> bytes:

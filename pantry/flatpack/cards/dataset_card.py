@@ -108,7 +108,7 @@ def load_card(content: bytes) -> Card:
 
 
 def parse_card(content: bytes) -> tuple[Card, list[Fault]]:
-    """The card as far as it can be read, and its faults in order of line. Raises BadFileError if it is no text."""
+    """The card as far as it can be read, and its faults in order of line. Raises BadFileError if it is not text."""
     if len(content) > CARD_LIMIT:
         raise BadFileError(f"The dataset card has {len(content)} bytes; at most {CARD_LIMIT} are read.")
     try:

@@ -75,7 +75,7 @@ def _bullets(items: tuple[str, ...]) -> str:
 def from_hf_card(content: bytes) -> Card:
     """What a hub README.md tells, as a card; what it does not tell stays empty and is for the user to fill in.
 
-    Raises BadFileError for what is no card, and MissingExtraError where PyYAML is not installed.
+    Raises BadFileError for what is not a card, and MissingExtraError where PyYAML is not installed.
     """
     if len(content) > CARD_LIMIT:
         raise BadFileError(f"The card has {len(content)} bytes; at most {CARD_LIMIT} are read.")

@@ -158,7 +158,7 @@ def load_recipe(content: bytes, where: str) -> Recipe2023:
     for item in recipe.git:
         if not item.is_address:
             raise BadFileError(
-                f"{where}: the git source {item.from_source[:100]!r} is no address; expected https://…",
+                f"{where}: the git source {item.from_source[:100]!r} is not an address; expected https://…",
                 hint="A repository that travels in the flatpack is a folder of files: use [[file]].",
             )
     for item in (*recipe.dataset, *recipe.file):

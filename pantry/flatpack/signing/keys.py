@@ -117,14 +117,14 @@ class PrivateKey:
     def pem(self, passphrase: bytes | None) -> bytes:
         """The key as PKCS#8 PEM, encrypted where there is a passphrase (PBES2: scrypt or PBKDF2 with AES-256)."""
         lock: serialization.KeySerializationEncryption = serialization.NoEncryption()
-        if passphrase and len(passphrase) > LONGEST_PASSPHRASE:
-            raise UsageError(f"The passphrase has {len(passphrase)} bytes; at most {LONGEST_PASSPHRASE} are possible.")
+        if passphrase and len(passphrase) > MAX_PASSPHRASE:
+            raise UsageError(f"The passphrase has {len(passphrase)} bytes; at most {MAX_PASSPHRASE} are possible.")
         if passphrase:
             lock = serialization.BestAvailableEncryption(passphrase)
         return self.raw.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
 
 
-LONGEST_PASSPHRASE = 1023
+MAX_PASSPHRASE = 1023
 """Bytes; OpenSSL takes no more."""
 
 

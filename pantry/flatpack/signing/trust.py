@@ -39,7 +39,9 @@ Mode = Literal["off", "warn", "enforce"]
 
 def _key_id(text: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", text):
-        raise ValueError(f"{text[:100]!r} is no key id; expected 64 hex digits, as `pantry key list --json` shows them")
+        raise ValueError(
+            f"{text[:100]!r} is not a key id; expected 64 hex digits, as `pantry key list --json` shows them"
+        )
     return text
 
 

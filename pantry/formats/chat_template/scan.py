@@ -219,7 +219,7 @@ def _call(node: nodes.Call, flow: Flow) -> Iterator[str]:
     if isinstance(called, nodes.Name):
         is_macro = called.name in flow.macros and called.name not in flow.assigned
         if called.name in flow.assigned or not (is_macro or called.name in _FUNCTIONS):
-            yield f"calls {plain(called.name)!r}, which is no function of chat templates"
+            yield f"calls {plain(called.name)!r}, which is not a function of chat templates"
     elif not isinstance(called, nodes.Getattr):
         yield "calls a computed value"
     elif called.attr == "format":

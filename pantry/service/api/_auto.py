@@ -7,7 +7,7 @@ from aiohttp import web
 from pantry.core.errors import ModelNotFoundError
 from pantry.service.generation.request import Needs
 from pantry.service.http import caller_of
-from pantry.service.models import DESK, Wish
+from pantry.service.models import DESK, ModelQuery
 from pantry.service.state import GATEWAY
 from pantry.store.models import InstalledModel
 
@@ -28,7 +28,7 @@ async def model_for(request: web.Request, name: str, given: Needs | None) -> Ins
 
     asked = given or Needs()
     needs = (*asked.needs, *(part for part in short.split(",") if part.strip()))
-    wish = Wish(needs=needs, prefer=tuple(asked.prefer), mode=parse_mode(asked.fallback_mode))
+    wish = ModelQuery(needs=needs, prefer=tuple(asked.prefer), mode=parse_mode(asked.fallback_mode))
     choice, model = await request.app[DESK].choose(caller_of(request), wish)
     if model is None:
         raise ModelNotFoundError(

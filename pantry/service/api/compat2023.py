@@ -23,7 +23,7 @@ from pantry.service.api import _compat2023_forms as forms
 from pantry.service.generation import sse as _sse
 from pantry.service.guard import Handler, check_host, check_origin, check_peer
 from pantry.service.http import read_json
-from pantry.service.models import DESK, Desk, Written
+from pantry.service.models import DESK, Completion, Desk
 from pantry.service.state import GATEWAY, Gateway
 from pantry.store.requests import AppRequest, Kind
 from pantry.store.sessions import Session
@@ -109,7 +109,9 @@ async def prompt_session_stream(request: web.Request) -> web.StreamResponse:
     session = _session(desk, caller, body)
     prompt, parameters = _text(body, "prompt"), body.get("parameters") or {}
     make = _events(session, caller, prompt, parameters)
-    pieces = desk.say(caller, session.id, prompt, forms.sampling_from(parameters, "parameters"), written := Written())
+    pieces = desk.say(
+        caller, session.id, prompt, forms.sampling_from(parameters, "parameters"), written := Completion()
+    )
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     async with contextlib.aclosing(pieces):
         await response.prepare(request)

@@ -22,7 +22,7 @@ from pantry.service.generation import sse as _sse
 from pantry.service.generation.chunks import Answer, Chunk
 from pantry.service.generation.request import MAX_CHOICES, ChatRequest, CompletionRequest, Sampling, parse_request
 from pantry.service.http import caller_of, error_object, read_json
-from pantry.service.models import DESK, Desk, Wish
+from pantry.service.models import DESK, Desk, ModelQuery
 from pantry.service.state import GATEWAY
 from pantry.store.models import InstalledModel
 
@@ -112,7 +112,7 @@ def page_caller(request: web.Request, desk: Desk) -> Caller:
     if caller.kind != "owner" or origin is None:
         return caller
     app = desk.registrar.of_origin(origin, unquote(request.headers.get("X-WINDOWAI-TITLE", ""))[:200])
-    desk.gateway.tally.saw(app.id)
+    desk.gateway.usage.saw(app.id)
     page = app.caller()
     if not page.holds(Permission.SESSION, time.time()):
         gateway = desk.gateway
@@ -139,7 +139,7 @@ async def _model(desk: Desk, caller: Caller, wish: PageRequest) -> InstalledMode
     """The model a page named, else the best that is installed and that it may use."""
     if wish.model:
         return await desk.gateway.model(wish.model)
-    choice, found = await desk.choose(caller, Wish(mode="requirements_load"))
+    choice, found = await desk.choose(caller, ModelQuery(mode="requirements_load"))
     return found or await desk.gateway.model(choice.model)
 
 

@@ -19,7 +19,7 @@ _LOOK_INTO = (b'"usage":', b'"prompt_progress":', b'"error":', b"[DONE]")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ResponseOptions:
     """What a client asked for, as far as it changes the answer's form."""
 
     chat: bool
@@ -53,7 +53,7 @@ class Choice:
 class Answer:
     """Reads an engine's chunks, keeps what is needed, and gives out what the client wants."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: ResponseOptions) -> None:
         self.wanted = wanted
         self.done = False
         self.prompt_tokens = 0

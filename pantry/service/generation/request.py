@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pantry.core.errors import UsageError, did_you_mean
-from pantry.service.generation.chunks import Wanted
+from pantry.service.generation.chunks import ResponseOptions
 from pantry.service.generation.output_schema import OutputSchema
 
 MAX_CHOICES = 16
@@ -197,8 +197,8 @@ class ChatRequest(Sampling):
         """Whether an answer without a tool call would not be what was asked for."""
         return self.tool_choice == "required" or isinstance(self.tool_choice, dict)
 
-    def wanted(self) -> Wanted:
-        return Wanted(
+    def wanted(self) -> ResponseOptions:
+        return ResponseOptions(
             chat=True,
             stream=self.stream,
             n=self.n,
@@ -237,10 +237,10 @@ class CompletionRequest(Sampling):
     echo: bool = False
     suffix: Literal[""] | None = None
 
-    def wanted(self) -> Wanted:
+    def wanted(self) -> ResponseOptions:
         if self.echo and (self.logprobs is not None or not isinstance(self.prompt, str)):
             raise UsageError("echo works with one text prompt and without logprobs.", hint="Leave one of them out.")
-        return Wanted(
+        return ResponseOptions(
             chat=False,
             stream=self.stream,
             n=self.n,

@@ -17,7 +17,7 @@ from pantry.store.requests import AppRequest, Requests
 
 PROTOCOLS = ("call/1",)
 POLL = 0.1  # seconds between two looks at a request that is waited for
-LONGEST_WAIT = 60.0  # seconds of one wait_request
+MAX_WAIT = 60.0  # seconds of one wait_request
 
 
 @function("check")
@@ -62,7 +62,7 @@ def whoami(desk: Desk, caller: Caller, given: Parameters) -> Value:
             name.value: {"models": grant.models, "expires_at": grant.expires_at} for name, grant in held.items()
         },
         "tokens_per_day": app.tokens_per_day,
-        "used_today": app.used_today + desk.gateway.tally.waiting(app.id),
+        "used_today": app.used_today + desk.gateway.usage.waiting(app.id),
     }
 
 
@@ -86,7 +86,7 @@ def get_request(desk: Desk, caller: Caller, given: Parameters) -> Value:
 @function("request", "timeout")
 async def wait_request(desk: Desk, caller: Caller, given: Parameters) -> Value:
     """As get_request, but answers only when the request is complete or `timeout` seconds (30) are over."""
-    deadline = time.monotonic() + given.number("timeout", 30, 0, LONGEST_WAIT)
+    deadline = time.monotonic() + given.number("timeout", 30, 0, MAX_WAIT)
     while True:
         request = _request(desk, caller, given)  # the answer may come from another process: only looking tells
         if request.complete or time.monotonic() >= deadline:

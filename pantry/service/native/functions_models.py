@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pantry.access.requests import approval_needed
 from pantry.core.errors import ModelNotFoundError, UsageError
 from pantry.core.permissions import Action, Caller
-from pantry.service.models import SAMPLING, Desk, Wish, Written
+from pantry.service.models import SAMPLING, Completion, Desk, ModelQuery
 from pantry.service.native.calls import Parameters, Partial, Stream, Value, function
 from pantry.service.records import answer_object, model_object, request_object
 from pantry.store.models import InstalledModel
@@ -16,7 +16,7 @@ from pantry.store.models import InstalledModel
 if TYPE_CHECKING:
     from pantry.selection import Choice
 
-LONGEST_PROMPT = 16_000_000  # characters; the line and body limits come first
+MAX_PROMPT = 16_000_000  # characters; the line and body limits come first
 
 
 @function(
@@ -26,7 +26,7 @@ LONGEST_PROMPT = 16_000_000  # characters; the line and body limits come first
 async def call_llm(desk: Desk, caller: Caller, given: Parameters) -> Stream:
     """Ask a model. With `prompt` or `messages` it answers; without it says which model it would be, and why."""
     desk.gateway.permit(caller, Action.GENERATE)
-    wish = parse_wish(given)
+    wish = parse_query(given)
     choice, model = await desk.choose(caller, wish)
     messages = _messages(given)
     if not messages:
@@ -38,7 +38,7 @@ async def call_llm(desk: Desk, caller: Caller, given: Parameters) -> Stream:
     stream, raw = given.flag("stream"), given.flag("raw")
     if wish.mode == "none":
         _refuse_silent_load(desk, caller, model)
-    written = Written()
+    written = Completion()
     pieces = desk.write(caller, model, messages, given.others(SAMPLING), written, raw=raw)
     async with contextlib.aclosing(pieces):
         async for text in pieces:
@@ -51,7 +51,7 @@ async def call_llm(desk: Desk, caller: Caller, given: Parameters) -> Stream:
 async def choose(desk: Desk, caller: Caller, given: Parameters) -> Value:
     """Which model a call_llm with these parameters would use, and why."""
     desk.gateway.permit(caller, Action.GENERATE)
-    choice, _ = await desk.choose(caller, parse_wish(given))
+    choice, _ = await desk.choose(caller, parse_query(given))
     return choice.to_json()
 
 
@@ -93,7 +93,7 @@ async def bare_model(desk: Desk, caller: Caller, given: Parameters) -> Value:
     return {"model": model_object(desk, model), "path": str(path)}
 
 
-def parse_wish(given: Parameters) -> Wish:
+def parse_query(given: Parameters) -> ModelQuery:
     """The wish in the parameters of a call. A call that names no model may use any that meets its requirements."""
     from pantry.selection import parse_mode
 
@@ -101,16 +101,18 @@ def parse_wish(given: Parameters) -> Wish:
     mode = given.optional_text("fallback_mode")
     if mode is None and not name:
         mode = "requirements_load"
-    return Wish(name or None, parse_mode(mode or "none"), given.texts("model_requirements"), given.texts("prefer"))
+    return ModelQuery(
+        name or None, parse_mode(mode or "none"), given.texts("model_requirements"), given.texts("prefer")
+    )
 
 
 def _messages(given: Parameters) -> list[dict[str, Any]]:
-    prompt, messages = given.optional_text("prompt", LONGEST_PROMPT), given.given.get("messages")
+    prompt, messages = given.optional_text("prompt", MAX_PROMPT), given.given.get("messages")
     if prompt is not None and messages is not None:
         raise UsageError("call_llm takes a prompt or messages, not both.")
     if messages is not None and not (isinstance(messages, list) and all(isinstance(each, dict) for each in messages)):
         raise UsageError('messages of call_llm is a list like [{"role": "user", "content": "Hello"}].')
-    system = given.optional_text("system", LONGEST_PROMPT)
+    system = given.optional_text("system", MAX_PROMPT)
     found = list(messages or []) or ([{"role": "user", "content": prompt}] if prompt is not None else [])
     return [{"role": "system", "content": system}, *found] if system and found else found
 

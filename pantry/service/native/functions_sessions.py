@@ -7,9 +7,9 @@ import datetime
 from typing import Any
 
 from pantry.core.permissions import Action, Caller
-from pantry.service.models import SAMPLING, Desk, Written
+from pantry.service.models import SAMPLING, Completion, Desk
 from pantry.service.native.calls import Parameters, Partial, Stream, Value, function
-from pantry.service.native.functions_models import LONGEST_PROMPT, parse_wish
+from pantry.service.native.functions_models import MAX_PROMPT, parse_query
 from pantry.service.records import answer_object
 from pantry.store.sessions import Session
 
@@ -18,9 +18,9 @@ from pantry.store.sessions import Session
 async def create_session(desk: Desk, caller: Caller, given: Parameters) -> Value:
     """Start a conversation that the service keeps, with a model chosen as in call_llm."""
     desk.gateway.permit(caller, Action.GENERATE)
-    choice, found = await desk.choose(caller, parse_wish(given))
+    choice, found = await desk.choose(caller, parse_query(given))
     model = found or await desk.gateway.model(choice.model)
-    system = given.optional_text("system", LONGEST_PROMPT)
+    system = given.optional_text("system", MAX_PROMPT)
     session = await desk.create_session(caller, model, given.others(SAMPLING), system)
     return session_object(session) | {"choice": choice.to_json()}
 
@@ -28,8 +28,8 @@ async def create_session(desk: Desk, caller: Caller, given: Parameters) -> Value
 @function("session", "prompt", "stream", *SAMPLING)
 async def call_session(desk: Desk, caller: Caller, given: Parameters) -> Stream:
     """Say something in a session; the answer and the history are kept."""
-    prompt = given.text("prompt", LONGEST_PROMPT)
-    session, stream, written = given.text("session"), given.flag("stream"), Written()
+    prompt = given.text("prompt", MAX_PROMPT)
+    session, stream, written = given.text("session"), given.flag("stream"), Completion()
     model = await desk.gateway.model(str(desk.sessions.get(caller.app, session).model))
     pieces = desk.say(caller, session, prompt, given.others(SAMPLING), written)
     async with contextlib.aclosing(pieces):

@@ -24,7 +24,7 @@ from pantry.service.native.calls import Call, Value, failure, outcome, parse_cal
 
 log = logging.getLogger("pantry.service")
 HUNG_UP_EVERY = 0.1  # seconds between two looks at whether a program that sends no more is still there
-MOST_IN_FLIGHT = 64  # calls of one connection that are being answered
+MAX_IN_FLIGHT = 64  # calls of one connection that are being answered
 
 
 class LeftError(ConnectionError):
@@ -151,9 +151,9 @@ class _Connection:
         if isinstance(result, dict):
             await self.send(_with_id(success(result), call.id))
             return
-        if len(self._calls) >= MOST_IN_FLIGHT:
+        if len(self._calls) >= MAX_IN_FLIGHT:
             _discard(result)
-            full = BusyError(f"{MOST_IN_FLIGHT} calls are in flight on this connection.", hint="Wait for one to end.")
+            full = BusyError(f"{MAX_IN_FLIGHT} calls are in flight on this connection.", hint="Wait for one to end.")
             await self.send(_with_id(failure(full), call.id))
             return
         task = asyncio.create_task(self._run(call, result))

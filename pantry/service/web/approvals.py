@@ -21,8 +21,8 @@ routes = web.RouteTableDef()
 LINES = web.AppKey("lines", dict[str, str])
 """The descriptions of the requests last shown, by id: the page asks often, and the catalogue takes milliseconds."""
 ANSWERED = 12  # answered requests that the page shows
-MOST_TOKENS = 10**15  # a day, in a limit
-MOST_PATTERNS, LONGEST_PATTERN = 100, 200  # of an approval's model names, and characters in each
+MAX_TOKENS = 10**15  # a day, in a limit
+MAX_PATTERNS, MAX_PATTERN = 100, 200  # of an approval's model names, and characters in each
 
 
 @routes.get("/admin/overview")
@@ -115,7 +115,7 @@ async def say_yes(request: web.Request) -> web.Response:
     limits = _limits(await read_json(request, gateway.settings) if request.can_read_body else {})
     found = Requests(gateway.store.database).get(request.match_info["id"])
     decided = approve(gateway.store.database, found, limits)
-    desk.fulfiller.poke()
+    desk.runner.wake()
     return web.json_response(_request_object(request, decided, _line(request, decided)))
 
 
@@ -138,13 +138,13 @@ def _limits(body: Any) -> Limits:
             raise UsageError(f"{name} of an approval is a number from 0 up; got {str(value)[:60]!r}.")
     if not isinstance(body.get("always", False), bool):
         raise UsageError("always of an approval is true or false.")
-    if (body.get("tokens_per_day") or 0) > MOST_TOKENS:
-        raise UsageError(f"tokens_per_day of an approval is at most {MOST_TOKENS}.")
+    if (body.get("tokens_per_day") or 0) > MAX_TOKENS:
+        raise UsageError(f"tokens_per_day of an approval is at most {MAX_TOKENS}.")
     models = body.get("models", [])
     if not isinstance(models, list) or not all(isinstance(each, str) and each for each in models):
         raise UsageError("models of an approval is a list of names, like qwen3*.")
-    if len(models) > MOST_PATTERNS or any(len(each) > LONGEST_PATTERN for each in models):
-        raise UsageError(f"models of an approval is at most {MOST_PATTERNS} names of {LONGEST_PATTERN} characters.")
+    if len(models) > MAX_PATTERNS or any(len(each) > MAX_PATTERN for each in models):
+        raise UsageError(f"models of an approval is at most {MAX_PATTERNS} names of {MAX_PATTERN} characters.")
     return Limits(body.get("always", False), tuple(models), body.get("days"), _whole(body.get("tokens_per_day")))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from pantry.core.errors import BadFileError
 
 TEXT = "text"
-"""Role of a turn that is no turn: plain text."""
+"""Role of a turn that is not a turn: plain text."""
 ROLES = ("system", "user", "assistant")
 CONVERSATION = "messages"
 """Field of a record that holds a conversation."""
@@ -67,7 +67,7 @@ def _conversation(messages: list[Any], where: str) -> Document:
 
 
 def _clean_text(text: str, where: str) -> str:
-    """Text from JSON; half a surrogate pair (`\\ud800`) is no text."""
+    """Text from JSON; half a surrogate pair (`\\ud800`) is not text."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -74,7 +74,7 @@ def pin_dataset(
         return _pin_folder(recipe.folder, *asked)
     if not _ID.fullmatch(settings.dataset):
         raise UsageError(
-            f"dataset = {settings.dataset!r} is no dataset.",
+            f"dataset = {settings.dataset!r} is not a dataset.",
             hint="Write owner/name, or ./folder for one beside the recipe.",
         )
     earlier = _read_pin(room / PIN)

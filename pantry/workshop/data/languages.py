@@ -27,7 +27,7 @@ class LanguageFilter:
         for code in wanted:
             if code not in known:
                 hint = did_you_mean(code, known, f"Known: {', '.join(sorted(known))}.")
-                raise BadFileError(f"languages: {code!r} is no language that can be recognised.", hint=hint)
+                raise BadFileError(f"languages: {code!r} is not a language that can be recognised.", hint=hint)
 
     def other(self, document: Document) -> str | None:
         """The code of the other language that the document is in; None when it stays."""

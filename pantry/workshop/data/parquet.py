@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 SUFFIX = ".parquet"
 ROWS = 64
 """Rows decoded at once."""
-LARGEST_FOOTER = 256 << 20
+MAX_FOOTER = 256 << 20
 """Bytes of metadata that are read at most."""
-LARGEST_GROUP = 4 << 30
+MAX_GROUP = 4 << 30
 """Bytes that a column of a row group may unpack to: what a page holds is unpacked at once."""
 
 
@@ -36,7 +36,7 @@ def read_parquet(path: Path, name: str, text_field: str) -> Iterator[Document]:
         raise MissingExtraError("Reading Parquet", "train") from None
     row = 0
     try:
-        limits = {"thrift_string_size_limit": LARGEST_FOOTER, "thrift_container_size_limit": LARGEST_FOOTER}
+        limits = {"thrift_string_size_limit": MAX_FOOTER, "thrift_container_size_limit": MAX_FOOTER}
         with path.open("rb") as source, parquet.ParquetFile(source, pre_buffer=False, **limits) as file:
             column = _column(file, name, text_field)
             for batch in file.iter_batches(ROWS, columns=[column], use_threads=False):
@@ -55,7 +55,7 @@ def read_parquet(path: Path, name: str, text_field: str) -> Iterator[Document]:
 
 def _damaged(name: str, row: int, error: Exception) -> BadFileError:
     first = str(error).partition("\n")[0][:200]
-    return BadFileError(f"{name} is no whole Parquet file of UTF-8 text, after row {row}: {first}")
+    return BadFileError(f"{name} is not a whole Parquet file of UTF-8 text, after row {row}: {first}")
 
 
 def _column(file: ParquetFile, name: str, text_field: str) -> str:
@@ -84,9 +84,9 @@ def _check_sizes(file: ParquetFile, name: str, column: str) -> None:
     for group in range(about.num_row_groups):
         parts = (about.row_group(group).column(at) for at in range(about.num_columns))
         size = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] == column)
-        if size > LARGEST_GROUP:
+        if size > MAX_GROUP:
             raise BadFileError(
                 f"{name}: the column {column!r} of row group {group + 1} unpacks to {size} bytes; "
-                f"at most {LARGEST_GROUP} are read.",
+                f"at most {MAX_GROUP} are read.",
                 hint="Write the file with smaller row groups.",
             )

@@ -24,7 +24,7 @@ TEXT_SUFFIXES = (".txt", ".md", ".text", "")
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
 DOCUMENT_END = "<|endoftext|>"
 """A line of a text file that says only this ends a document."""
-LARGEST_LINE = 64 << 20
+MAX_LINE = 64 << 20
 _PROBE = 1 << 16  # bytes looked at to tell text from binary
 
 
@@ -144,10 +144,10 @@ def _read_jsonl(file: DataFile, text_field: str) -> Iterator[Document]:
     offset = 0
     with file.path.open("rb") as lines:
         number = 0
-        while line := lines.readline(LARGEST_LINE + 1):
+        while line := lines.readline(MAX_LINE + 1):
             number += 1
-            if len(line) > LARGEST_LINE:
-                raise BadFileError(f"{file.name}, line {number}: longer than {LARGEST_LINE} bytes.")
+            if len(line) > MAX_LINE:
+                raise BadFileError(f"{file.name}, line {number}: longer than {MAX_LINE} bytes.")
             text = _decode(line, file.name, offset, number).removeprefix("\ufeff" if number == 1 else "")
             offset += len(line)
             if text.strip():

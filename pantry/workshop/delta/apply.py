@@ -232,7 +232,9 @@ def move_into_place(stage: Path, final: Path, delta: DeltaFolder) -> None:
         try:
             os.link(built, final)
         except FileExistsError:
-            raise ConflictError(f"{final} appeared meanwhile.", hint="Give another name with -o.") from None
+            raise ConflictError(
+                f"{final} was created by another process meanwhile.", hint="Give another name with -o."
+            ) from None
         except OSError:  # a file system without hard links
             built.replace(final)
     elif final.is_dir():

@@ -21,7 +21,7 @@ from pantry.workshop.delta.sources import Located
 MAX_RANK, SPARE = 64, 8
 """Ranks looked for, and columns beyond them that show the noise of rounding."""
 _LEAST_SIDE = 4 * (MAX_RANK + SPARE)  # a smaller matrix is cheaper to store as it is
-_LARGEST_SKETCH = 64 << 20  # bytes
+_MAX_SKETCH = 64 << 20  # bytes
 _ABOVE_NOISE = 3.0  # times the median of the spare singular values
 _BLOCK = 1 << 20  # elements of a block of rows
 Matrix = NDArray[np.float32]
@@ -34,7 +34,7 @@ def find_factors(piece: PlannedPiece, located: Located) -> Factors | None:
     """
     rows, columns = piece.shape
     width = MAX_RANK + SPARE
-    if min(rows, columns) < _LEAST_SIDE or max(rows, columns) * width * 4 > _LARGEST_SKETCH:
+    if min(rows, columns) < _LEAST_SIDE or max(rows, columns) * width * 4 > _MAX_SKETCH:
         return None
     if piece.prediction is None or piece.count != rows * columns:
         return None

@@ -33,7 +33,7 @@ MAX_PARTS = 3 << 20
 MAX_RATIO = 20
 """Plain over stored bytes of an index beyond its first 4 MiB; each piece has a digest, which does not compress."""
 RAW_BLOCK = 4 << 20
-"""Bytes of a stretch that is no tensor (header, tokenizer, ...) coded at a time."""
+"""Bytes of a stretch that is not a tensor (header, tokenizer, ...) coded at a time."""
 MAX_RANK = 4096
 MAX_FACTOR = 64 << 20
 """Bytes of one factor, in memory while its tensor is worked on; rank 512 on 28,672 columns takes 59 MB in f32."""
@@ -197,7 +197,7 @@ class Payload:
 def _read_index(file: OpenFile) -> Index:
     name = file.path.name
     if file.size < len(MAGIC) + FOOTER.size or file.read(0, len(MAGIC)) != MAGIC:
-        raise BadFileError(f"{name} is no delta payload: it does not start with {MAGIC!r}.")
+        raise BadFileError(f"{name} is not a delta payload: it does not start with {MAGIC!r}.")
     offset, packed, plain, digest, magic = FOOTER.unpack(file.read(file.size - FOOTER.size, FOOTER.size))
     if magic != END_MAGIC or offset + packed + FOOTER.size != file.size or offset < len(MAGIC):
         raise BadFileError(f"{name} is cut short or damaged: its end is not that of a payload.", hint="Fetch it again.")

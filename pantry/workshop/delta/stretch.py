@@ -1,4 +1,4 @@
-"""Bytes that are no tensor (headers, tokenizers, other files): compressed, with the base's bytes as dictionary."""
+"""Bytes that are not tensors (headers, tokenizers, other files): compressed, with the base's bytes as dictionary."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ FOLDER = "tensorboard"
 _NAMES = {"loss": "loss/training", "held_out": "loss/held out", "bits_per_byte": "bits per byte"}
 
 
-class Board:
+class TensorBoardWriter:
     """Event files in a folder, over the tokens seen. Raises MissingExtraError without TensorBoard, StorageError."""
 
     def __init__(self, folder: Path, *, after_tokens: int) -> None:

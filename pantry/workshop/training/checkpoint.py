@@ -53,7 +53,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             content = torch.load(file, map_location="cpu", weights_only=True)
         except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
             first = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            raise BadFileError(f"{path} is no whole checkpoint: {first}", hint="Begin anew with --fresh.") from None
+            raise BadFileError(f"{path} is not a whole checkpoint: {first}", hint="Begin anew with --fresh.") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise BadFileError(f"{path} is not a checkpoint of this version.", hint="Begin anew with --fresh.")
     return content

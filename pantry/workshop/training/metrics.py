@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pantry.core.files import storage_errors, write_atomically
-from pantry.workshop.training.board import Board
+from pantry.workshop.training.board import TensorBoardWriter
 
 SIZE = (960, 540)
 _MARGIN = (80, 40, 30, 60)  # left, top, right, bottom
@@ -23,7 +23,7 @@ class Metrics:
     """Notes of a training, in a file and for TensorBoard. After a resume, what was noted beyond the checkpoint is taken
     back. Without a path nothing is written."""
 
-    def __init__(self, path: Path | None, *, after_step: int, board: Board | None = None) -> None:
+    def __init__(self, path: Path | None, *, after_step: int, board: TensorBoardWriter | None = None) -> None:
         self.path, self.board = path, board
         if path is not None:
             kept = [note for note in read_metrics(path) if note["step"] <= after_step] if after_step else []

@@ -20,7 +20,7 @@ from pantry.workshop.data.hub_card import with_licence
 from pantry.workshop.data.prepare import Prepared, prepare
 from pantry.workshop.recipe import RecipeFolder
 from pantry.workshop.training.board import FOLDER as BOARD
-from pantry.workshop.training.board import Board
+from pantry.workshop.training.board import TensorBoardWriter
 from pantry.workshop.training.checkpoint import load_checkpoint
 from pantry.workshop.training.loop import HeldOut, Progress, Trainer
 from pantry.workshop.training.metrics import Metrics
@@ -231,7 +231,7 @@ def _noted(trainer: Trainer, room: Path) -> Iterator[Metrics]:
     """Where the losses are noted: in files of the main process."""
     progress, board = trainer.progress, None
     if trainer.group.main and trainer.recipe.tensorboard:
-        board = Board(room / BOARD, after_tokens=progress.tokens)
+        board = TensorBoardWriter(room / BOARD, after_tokens=progress.tokens)
     try:
         yield Metrics(room / METRICS if trainer.group.main else None, after_step=progress.step, board=board)
     finally:

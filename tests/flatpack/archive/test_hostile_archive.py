@@ -531,7 +531,7 @@ def test_what_is_no_flatpack_at_all(content: bytes, trust: Trust, tmp_path: Path
 
 
 def test_a_bundle_written_in_another_way(signed: Path, trust: Trust, tmp_path: Path) -> None:
-    """White space or unknown keys in the bundle are no place to hide bytes."""
+    """White space or unknown keys in the bundle are not a place to hide bytes."""
     with Reader(signed) as reader:
         data = signed.read_bytes()[: reader.data_size]
         rows = [(f.size, f.content) for f in reader.statement.frames]

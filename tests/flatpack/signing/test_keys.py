@@ -247,9 +247,9 @@ class TestTrustFile:
         [
             ("mod = 'off'", "there is no key 'mod'; did you mean 'mode'?"),
             ("mode = 'of'", "mode: 'of' is not known; expected 'off', 'warn' or 'enforce'; did you mean 'off'?"),
-            ("[[trust]]\nkeys = ['xyz']", "trust.0.keys.0: 'xyz' is no key id; expected 64 hex digits"),
+            ("[[trust]]\nkeys = ['xyz']", "trust.0.keys.0: 'xyz' is not a key id; expected 64 hex digits"),
             ("[[trust]]\npatern = 'x'\nkeys = []", "did you mean 'pattern'?"),
-            ("[[trust]]\nkeys = []\nnot_before = 'soon'", "trust.0.not_before: 'soon' is no date"),
+            ("[[trust]]\nkeys = []\nnot_before = 'soon'", "trust.0.not_before: 'soon' is not a date"),
             ("[[trust]]\nkeys = []\npattern = ''", "trust.0.pattern: it is empty"),
             ("[[trust]]\nkeys = []\nnot_before = 2026-02-01\nnot_after = 2026-01-01", "is before not_before"),
             ("mode = ", "not valid TOML"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pantry.core.errors import EngineError, UsageError
 from pantry.service.generation import sse as _sse
-from pantry.service.generation.chunks import Answer, Wanted, legacy_logprobs
+from pantry.service.generation.chunks import Answer, ResponseOptions, legacy_logprobs
 from pantry.service.generation.output_schema import OutputSchema
 
 HEAD = {"id": "c1", "object": "chat.completion.chunk", "created": 5, "model": "m"}
@@ -57,21 +57,21 @@ def test_blocks_hold_whole_events_however_the_bytes_come(places: list[int]) -> N
     assert all(block.endswith(_sse.END) for block in found)
 
 
-def fed(wanted: Wanted, stream: bytes = STREAM) -> tuple[Answer, list[Any]]:
+def fed(wanted: ResponseOptions, stream: bytes = STREAM) -> tuple[Answer, list[Any]]:
     answer = Answer(wanted)
     out = b"".join(answer.feed(event) for event in _sse.events(stream))
     return answer, [_sse.parse(event) for event in _sse.events(out)]
 
 
 def test_plain_stream_drops_progress_and_usage_and_keeps_the_rest() -> None:
-    answer, out = fed(Wanted(chat=True, stream=True))
+    answer, out = fed(ResponseOptions(chat=True, stream=True))
     assert answer.done
     assert (answer.prompt_tokens, answer.completion_tokens) == (4, 2)
     assert [event for event in out if event] == CHUNKS[1:4]
 
 
 def test_usage_is_sent_once_at_the_end_when_asked_for() -> None:
-    _, out = fed(Wanted(chat=True, stream=True, include_usage=True))
+    _, out = fed(ResponseOptions(chat=True, stream=True, include_usage=True))
     assert out[-2]["usage"]["total_tokens"] == 6
     assert out[-2]["timings"] == {"x": 1}
     assert out[-2]["choices"] == []
@@ -79,7 +79,7 @@ def test_usage_is_sent_once_at_the_end_when_asked_for() -> None:
 
 
 def test_whole_answer_joins_the_pieces() -> None:
-    answer, _ = fed(Wanted(chat=True, stream=False))
+    answer, _ = fed(ResponseOptions(chat=True, stream=False))
     whole = answer.whole()
     assert whole["choices"][0]["message"]["content"] == 'hello "usage": \n\n'
     assert whole["choices"][0]["finish_reason"] == "stop"
@@ -94,7 +94,7 @@ def test_tool_calls_are_put_together() -> None:
     stream = b"".join(
         _sse.encode({**HEAD, "choices": [{"index": 0, "delta": {"tool_calls": [part]}}]}) for part in parts
     )
-    answer, _ = fed(Wanted(chat=True, stream=False), stream + _sse.DONE)
+    answer, _ = fed(ResponseOptions(chat=True, stream=False), stream + _sse.DONE)
     message = answer.whole()["choices"][0]["message"]
     assert message["content"] is None
     assert message["tool_calls"] == [
@@ -104,7 +104,7 @@ def test_tool_calls_are_put_together() -> None:
 
 def test_error_of_the_engine_is_raised() -> None:
     with pytest.raises(EngineError, match="no luck"):
-        fed(Wanted(chat=True, stream=True), _sse.encode({"error": {"message": "no luck"}}))
+        fed(ResponseOptions(chat=True, stream=True), _sse.encode({"error": {"message": "no luck"}}))
 
 
 def test_legacy_logprobs_count_offsets_in_characters() -> None:

@@ -75,7 +75,7 @@ def test_other_languages_go_and_are_counted_each() -> None:
 
 def test_a_language_that_is_not_known_is_refused() -> None:
     pytest.importorskip("py3langid")
-    with pytest.raises(BadFileError, match="'eng' is no language") as caught:
+    with pytest.raises(BadFileError, match="'eng' is not a language") as caught:
         kept([ENGLISH], languages="eng")
     assert caught.value.hint
 

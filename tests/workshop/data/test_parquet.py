@@ -74,7 +74,7 @@ def test_text_that_is_not_utf8_is_refused_with_its_row(tmp_path: Path) -> None:
 
 def test_a_column_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, {"text": ["a" * 100_000] * 100}, use_dictionary=False, compression="zstd")
-    monkeypatch.setattr(parquet, "LARGEST_GROUP", 1_000_000)
+    monkeypatch.setattr(parquet, "MAX_GROUP", 1_000_000)
     with pytest.raises(BadFileError, match=r"row group 1 unpacks to \d{8} bytes"):
         read(tmp_path)
 

@@ -122,7 +122,7 @@ def test_what_others_say_counts_little(make_trainer, tmp_path: Path) -> None:
     data = tmp_path / "recipe" / "data"
     data.mkdir(parents=True)
     turns = [
-        {"messages": [{"role": "user", "content": f"Say {n}"}, {"role": "assistant", "content": f"{n}!"}]}
+        {"messages": [{"role": "user", "content": f"OnStep {n}"}, {"role": "assistant", "content": f"{n}!"}]}
         for n in range(300)
     ]
     (data / "chat.jsonl").write_text("\n".join(map(json.dumps, turns)))
