@@ -13,7 +13,7 @@ from aiohttp import web
 from pantry.cli._app import build_app
 from pantry.core.errors import INTERRUPTED_EXIT_CODE, error_classes
 from pantry.core.settings import Settings
-from pantry.service.app import SURFACES
+from pantry.service.app import main_surfaces
 
 FOLDER = Path(__file__).parent
 NOTE = "<!-- Made by `make docs`; change the code, not this page. -->\n\n"
@@ -56,7 +56,7 @@ def errors_page() -> str:
 
 
 def routes_page() -> str:
-    routes = [route for surface in SURFACES for route in surface.routes if isinstance(route, web.RouteDef)]
+    routes = [route for surface in main_surfaces() for route in surface.routes if isinstance(route, web.RouteDef)]
     rows = [[route.method, f"`{route.path}`", first_paragraph(route.handler.__doc__)] for route in routes]
     return (
         f"# Routes\n\n{NOTE}"

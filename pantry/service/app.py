@@ -8,31 +8,33 @@ from aiohttp import web
 
 from pantry.core.errors import BusyError, NotFoundError, PantryError, UnauthorisedError, UsageError, did_you_mean
 from pantry.service import health
-from pantry.service.api import openai, windowai
 from pantry.service.api._auto import tell_choice
+from pantry.service.context import CONTEXT, ServiceContext
 from pantry.service.guard import Handler, allow_origin, guard
-from pantry.service.http import error_object
-from pantry.service.models import DESK, Desk
 from pantry.service.native import http as native
-from pantry.service.native.calls import failure
-from pantry.service.state import GATEWAY, Gateway
-from pantry.service.web import approvals, page
-from pantry.service.web import loaded as admin
+from pantry.service.state import GATEWAY
+from pantry.service.surface import APIS, PAGE_VIEWS, SURFACES, Surface, surface_of, surfaces_of
+from pantry.service.web import approvals
 
 log = logging.getLogger("pantry.service")
-SURFACES = (health, openai, native, windowai, admin, approvals, page)
 _CLIENT_LEFT = 499
 """The status counted for a client that left before its answer (nginx's number; nobody is there to read it)."""
 
 
-def build_app(gateway: Gateway, desk: Desk) -> web.Application:
-    """The application around one gateway and its desk."""
-    app = web.Application(middlewares=[errors, guard], client_max_size=gateway.settings.max_body)
-    app[GATEWAY] = gateway
-    app[DESK] = desk
-    app[approvals.LINES] = {}
-    for surface in SURFACES:
-        app.router.add_routes(surface.routes)
+def main_surfaces() -> list[Surface]:
+    """Every surface of the main port."""
+    return [health.surface, native.surface, *surfaces_of(APIS, PAGE_VIEWS)]
+
+
+def build_app(service: ServiceContext) -> web.Application:
+    """The application around one service."""
+    app = web.Application(middlewares=[errors, guard], client_max_size=service.gateway.settings.max_body)
+    app[GATEWAY], app[CONTEXT], app[approvals.LINES] = service.gateway, service, {}
+    app[SURFACES] = {}
+    for surface in main_surfaces():
+        for route in app.router.add_routes(surface.routes):
+            if route.resource is not None:
+                app[SURFACES][route.resource.canonical] = surface
     app.on_response_prepare.append(allow_origin)
     app.on_response_prepare.append(tell_choice)
     return app
@@ -65,18 +67,17 @@ async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse
     except Exception:
         log.exception("a fault while handling %s %s", request.method, request.path)
         told = PantryError("A fault in Pantry itself; the service's log says where.")
-    return error_response(told, native=request.path == native.PATH)
+    return error_response(told, surface_of(request))
 
 
-def error_response(error: PantryError, *, native: bool = False) -> web.Response:
-    """An error as a JSON response with its status and headers; a reply object where the native API was called."""
+def error_response(error: PantryError, surface: Surface) -> web.Response:
+    """An error as a JSON response with its status and headers, in the form of the surface that was called."""
     headers = {}
     if isinstance(error, BusyError):
         headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, UnauthorisedError):
         headers["WWW-Authenticate"] = "Bearer"
-    body = failure(error) if native else {"error": error_object(error)}
-    return web.json_response(body, status=error.status, headers=headers)
+    return web.json_response(surface.error_body(error), status=error.status, headers=headers)
 
 
 def _routing_error(request: web.Request, error: web.HTTPException) -> PantryError:

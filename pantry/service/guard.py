@@ -17,16 +17,15 @@ from pantry.core.permissions import NOBODY, OWNER, Action, Caller
 from pantry.core.settings import Settings
 from pantry.service.browser import is_logged_in
 from pantry.service.http import CALLER
-from pantry.service.origins import PAGE_PATHS, may_read, page_may_call
+from pantry.service.origins import may_read, page_may_call
 from pantry.service.state import GATEWAY, Gateway
+from pantry.service.surface import surface_of
 from pantry.service.web.page import is_open
 from pantry.store.keys import PREFIX
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 """Routes that need no key, beside those of the owner's page (pantry/service/web/page.py)."""
-KEY_LATER_PATHS = frozenset({"/call"})
-"""Routes where a call without a key is let through as nobody's: each function says what it needs."""
 OWNER_PATHS = "/admin/"
 """Routes that start like this are for the owner and superusers."""
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -45,7 +44,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     else:
         origin, host = request.headers.get("Origin"), request.headers.get("Host")
         check_host(host, gateway.settings, str(transport.get_extra_info("sockname")[0]))
-        if not (request.path in PAGE_PATHS and page_may_call(gateway, origin)):
+        if not (surface_of(request).for_pages and page_may_call(gateway, origin)):
             check_origin(origin, host, gateway.settings)
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return web.Response(status=204)
@@ -59,12 +58,13 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 def _caller(request: web.Request, gateway: Gateway, *, trusted: bool) -> Caller:
     """Who calls. A key always decides; without one the Unix socket is the owner's, and so is TCP when keys are off."""
     header = request.headers.get("Authorization")
-    if header is None and request.path in PAGE_PATHS and (key := request.headers.get("X-API-KEY")):
+    surface = surface_of(request)
+    if header is None and surface.key_header and (key := request.headers.get(surface.key_header)):
         header = f"Bearer {key}"
     trusted = trusted or not gateway.settings.require_key
     if trusted and not (header or "").partition(" ")[2].strip().startswith(PREFIX):
         return OWNER
-    if header is None and request.path in KEY_LATER_PATHS:
+    if header is None and not surface.needs_key:
         return NOBODY
     if header is None and request.path.startswith(OWNER_PATHS) and is_logged_in(request, gateway):
         return OWNER
@@ -74,7 +74,7 @@ def _caller(request: web.Request, gateway: Gateway, *, trusted: bool) -> Caller:
 async def allow_origin(request: web.Request, response: web.StreamResponse) -> None:
     """Tell the browser that an allowed origin may read the answer."""
     origin = request.headers.get("Origin")
-    if origin and may_read(request.app[GATEWAY], origin, request.path):
+    if origin and may_read(request.app[GATEWAY], origin, surface_of(request)):
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Allow-Headers"] = (
             "Authorization, Content-Type, X-API-KEY, HTTP-Referer, X-WINDOWAI-TITLE"

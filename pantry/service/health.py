@@ -9,8 +9,10 @@ from pantry.core.errors import ServiceUnavailableError
 from pantry.core.permissions import Action
 from pantry.service.http import caller_of
 from pantry.service.state import GATEWAY
+from pantry.service.surface import Surface
 
 routes = web.RouteTableDef()
+surface = Surface(routes)
 
 
 @routes.get("/healthz")

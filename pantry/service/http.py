@@ -36,10 +36,29 @@ async def read_json(request: web.Request, settings: Settings) -> Any:
     return await asyncio.to_thread(parse_json, raw, "The request body")
 
 
+async def send(request: web.Request, response: web.StreamResponse, data: bytes, settings: Settings) -> None:
+    """Send to the client; one that does not read for too long is let go, so that it does not hold a slot.
+
+    Raises ConnectionResetError when it is let go.
+    """
+    try:
+        async with asyncio.timeout(settings.write_timeout):
+            await response.write(data)
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the client does not read its answer") from None
+
+
 def caller_of(request: web.Request) -> Caller:
     """Who calls, as the guard found out."""
     caller: Caller = request.get(CALLER, NOBODY)
     return caller
+
+
+def error_body(error: PantryError) -> dict[str, Any]:
+    """The JSON body of an error in OpenAI's form."""
+    return {"error": error_object(error)}
 
 
 def error_object(error: PantryError) -> dict[str, Any]:

@@ -8,10 +8,9 @@ from pantry.access.apps import parse_origin
 from pantry.core.errors import UsageError
 from pantry.core.permissions import Permission
 from pantry.service.state import Gateway
+from pantry.service.surface import Surface
 from pantry.store.apps import Apps
 
-PAGE_PATHS = frozenset({"/completions", "/model"})
-"""The routes of window.ai."""
 _EXTENSIONS = frozenset({"chrome-extension", "moz-extension", "safari-web-extension"})
 
 
@@ -22,9 +21,9 @@ def page_may_call(gateway: Gateway, origin: str | None) -> bool:
     return origin.partition("://")[0] in _EXTENSIONS or is_approved(gateway, origin)
 
 
-def may_read(gateway: Gateway, origin: str, path: str) -> bool:
+def may_read(gateway: Gateway, origin: str, surface: Surface) -> bool:
     """Whether the browser may give the answer to a page of `origin`."""
-    return origin in gateway.settings.allowed_origins or (path in PAGE_PATHS and is_approved(gateway, origin))
+    return origin in gateway.settings.allowed_origins or (surface.for_pages and is_approved(gateway, origin))
 
 
 def is_approved(gateway: Gateway, origin: str) -> bool:

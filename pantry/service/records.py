@@ -6,15 +6,16 @@ import time
 from typing import Any
 
 from pantry.engines.pool import LoadedModel
-from pantry.service.models import Completion, Desk
+from pantry.service.context import ServiceContext
+from pantry.service.generation.text import Completion
 from pantry.service.state import Gateway
 from pantry.store.models import InstalledModel
 from pantry.store.requests import AppRequest
 
 
-def request_object(desk: Desk, request: AppRequest) -> dict[str, Any]:
+def request_object(service: ServiceContext, request: AppRequest) -> dict[str, Any]:
     """A request as replies carry it; a running download tells its progress in bytes."""
-    progress = desk.runner.progress.get(request.id)
+    progress = service.jobs.progress.get(request.id)
     return {
         "id": request.id,
         "app": request.app,
@@ -29,28 +30,28 @@ def request_object(desk: Desk, request: AppRequest) -> dict[str, Any]:
     }
 
 
-def model_object(desk: Desk, model: InstalledModel) -> dict[str, Any]:
+def model_object(service: ServiceContext, model: InstalledModel) -> dict[str, Any]:
     """An installed model as replies carry it; `size` in bytes."""
     return {
         "name": str(model.name),
         "digest": str(model.digest),
         "size": model.size,
         "format": model.format,
-        "loaded": desk.gateway.is_loaded(model.name),
+        "loaded": service.gateway.is_loaded(model.name),
         "facts": model.facts,
     }
 
 
-def answer_object(model: InstalledModel, written: Completion) -> dict[str, Any]:
+def answer_object(model: InstalledModel, completion: Completion) -> dict[str, Any]:
     """A whole answer as replies carry it."""
     return {
         "model": str(model.name),
-        "text": written.text,
-        "finish_reason": written.finish_reason,
+        "text": completion.text,
+        "finish_reason": completion.finish_reason,
         "usage": {
-            "prompt_tokens": written.prompt_tokens,
-            "completion_tokens": written.completion_tokens,
-            "cached_tokens": written.cached_tokens,
+            "prompt_tokens": completion.usage.prompt_tokens,
+            "completion_tokens": completion.usage.completion_tokens,
+            "cached_tokens": completion.usage.cached_tokens,
         },
     }
 

@@ -30,13 +30,13 @@ from pantry.engines.adapter import ENGINES
 from pantry.engines.pool import Pool
 from pantry.evaluation.speeds import Speeds
 from pantry.service.app import build_app
+from pantry.service.context import ServiceContext
 from pantry.service.guard import is_loopback
-from pantry.service.jobs import JobRunner
 from pantry.service.listen import allow_descriptors, bind_unix, limited
 from pantry.service.metrics import Metrics
-from pantry.service.models import Desk
 from pantry.service.native.socket import CallServer
 from pantry.service.state import Gateway
+from pantry.service.surface import own_ports
 from pantry.store.keys import Keys
 from pantry.store.models import InstalledModel, Store
 
@@ -113,27 +113,24 @@ def _rules(paths: Paths) -> object:
 async def _listening(gateway: Gateway, paths: Paths) -> AsyncIterator[int]:
     """Listen on the first free port and on the Unix socket; the port. Stops the workers at the end."""
     allow_descriptors(gateway.settings.max_connections)
-    jobs = JobRunner(gateway)
-    desk = Desk(gateway, jobs)
-    settings, calls = gateway.settings, CallServer(desk)
+    service = ServiceContext.around(gateway)
+    settings, calls = gateway.settings, CallServer(service)
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(_wind_down, gateway)
-        http = limited(await stack.enter_async_context(_running(build_app(gateway, desk))), settings.max_connections)
+        http = limited(await stack.enter_async_context(_running(build_app(service))), settings.max_connections)
         stack.push_async_callback(calls.close)
         tcp = _bind(settings.host, settings.port)
         _close_after(stack, await loop.create_server(http, sock=tcp, backlog=BACKLOG))
         _close_after(stack, await loop.create_unix_server(http, sock=_unix(stack, paths.socket), backlog=BACKLOG))
         _close_after(stack, await calls.listen(_unix(stack, paths.call_socket), BACKLOG))
-        if settings.compat_2023:
-            from pantry.service.api.compat2023 import build_compat_app
-
-            compat = await stack.enter_async_context(_running(build_compat_app(gateway, desk)))
-            make, unix = limited(compat, settings.max_connections), _unix(stack, settings.compat_2023_socket)
+        for other in own_ports(settings):
+            runner = await stack.enter_async_context(_running(other.build(service)))
+            make, unix = limited(runner, settings.max_connections), _unix(stack, other.socket(settings))
             _close_after(stack, await loop.create_unix_server(make, sock=unix, backlog=BACKLOG))
-            port = _bind(settings.host, settings.compat_2023_port, tries=1)
+            port = _bind(settings.host, other.port(settings), tries=1)
             _close_after(stack, await loop.create_server(make, sock=port, backlog=BACKLOG))
-        gateway.spawn(jobs.run())
+        gateway.spawn(service.jobs.run())
         yield int(tcp.getsockname()[1])
 
 

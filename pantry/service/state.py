@@ -1,42 +1,27 @@
-"""The state behind the HTTP front, and the one way from a request to an engine's answer."""
+"""The state of the service: what every part of it shares, and whether a caller may have something done."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
 from aiohttp import web
 
 from pantry.access.apps import caller_of_key, refusal, ruling_on
 from pantry.access.requests import approval_needed, ask, describe
 from pantry.access.usage import UsageCounter
 from pantry.client.discovery import ServiceInfo
-from pantry.core.errors import (
-    BusyError,
-    EngineError,
-    PantryError,
-    PromptTooLongError,
-    UsageError,
-)
 from pantry.core.paths import Paths
 from pantry.core.permissions import Action, Caller
 from pantry.core.refs import ModelName
 from pantry.core.settings import Settings
 from pantry.engines.pool import Pool
 from pantry.engines.provider import FORMAT as REMOTE
-from pantry.engines.worker import Worker
 from pantry.evaluation.speeds import Speeds
-from pantry.service.generation import sse as _sse
-from pantry.service.generation.chunks import Answer, Chunk
-from pantry.service.http import caller_of, error_object
 from pantry.service.logins import Logins
-from pantry.service.metrics import Measure, Metrics
+from pantry.service.metrics import Metrics
 from pantry.service.notify import notify
 from pantry.starter import STARTER
 from pantry.store.keys import Keys
@@ -45,7 +30,6 @@ from pantry.store.requests import AppRequest, Kind
 
 log = logging.getLogger("pantry.service")
 MAX_DOWNLOADS = 3  # that run at once
-MAX_ENGINE_ERROR = 1_000_000  # bytes of an engine's error body that are read
 
 
 @dataclass
@@ -132,137 +116,6 @@ class Gateway:
         name = str(model.name)
         if request := self.permit_or_ask(caller, "load", model.name, {"model": name}):
             raise approval_needed(request, f"{name} is not loaded, and {caller.name} may not load it.")
-
-    async def answer(
-        self, request: web.Request, model: InstalledModel, path: str, body: dict[str, Any], answer: Answer
-    ) -> web.StreamResponse:
-        """Ask an engine and give its answer to the client, as a stream or whole, as `answer` wants it.
-
-        The engine is always asked for a stream; when the client goes away this task is cancelled, the connection to
-        the worker closes, and the engine stops.
-        """
-        async with self._asking(caller_of(request), model, path, body, answer) as (upstream, worker, measure):
-            if answer.wanted.stream:
-                return await self._stream(request, worker, upstream, answer, measure)
-            async for _ in _fed(worker, upstream, answer, measure):
-                pass
-            return web.json_response(answer.whole())
-
-    async def chunks(
-        self, caller: Caller, model: InstalledModel, path: str, body: dict[str, Any], answer: Answer
-    ) -> AsyncGenerator[Chunk, None]:
-        """The chunks of an answer as objects, for surfaces of another form. Close it to stop the engine."""
-        async with self._asking(caller, model, path, body, answer) as (upstream, worker, measure):
-            async for out in _fed(worker, upstream, answer, measure):
-                for event in _sse.events(out):
-                    chunk = _sse.parse(event)
-                    if isinstance(chunk, dict) and chunk.get("choices"):
-                        yield chunk
-
-    @contextlib.asynccontextmanager
-    async def _asking(
-        self, caller: Caller, model: InstalledModel, path: str, body: dict[str, Any], answer: Answer
-    ) -> AsyncIterator[tuple[aiohttp.ClientResponse, Worker, Measure]]:
-        """An engine that writes an answer: permitted, measured, counted, and stopped when the block is left."""
-        self.permit_answer(caller, model)
-        with self.metrics.answering(str(model.name)) as measure:
-            async with self.pool.worker_for(model) as worker:
-                upstream = await worker.post(path, body)
-                try:
-                    if upstream.status != 200:
-                        raise await _engine_refusal(upstream)
-                    yield upstream, worker, measure
-                finally:
-                    upstream.close()
-                    # An answer that was broken off counts as well, by its events: about one a token.
-                    used = answer.prompt_tokens + answer.completion_tokens
-                    self.usage.add(caller.app, used or measure.events)
-            self.speeds.add(model.digest, self.pool.engine_of(model.name), answer.timings)
-            measure.count(answer.prompt_tokens, answer.completion_tokens)
-
-    async def _stream(
-        self,
-        request: web.Request,
-        worker: Worker,
-        upstream: aiohttp.ClientResponse,
-        answer: Answer,
-        measure: Measure,
-    ) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
-        await response.prepare(request)
-        try:
-            async for out in _fed(worker, upstream, answer, measure):
-                if out:
-                    await self.write(request, response, out)
-        except PantryError as error:
-            # The status line is gone already, so the error travels as the last event, and [DONE] does not come.
-            await self.write(request, response, _sse.encode({"error": error_object(error)}))
-        except ConnectionResetError:
-            raise
-        except Exception:
-            log.exception("a fault in the middle of an answer")
-            fault = PantryError("A fault in Pantry itself; the service's log says where.")
-            await self.write(request, response, _sse.encode({"error": error_object(fault)}))
-        await response.write_eof()
-        return response
-
-    async def write(self, request: web.Request, response: web.StreamResponse, data: bytes) -> None:
-        """Send to the client; one that does not read for too long is let go, so that it does not hold a slot."""
-        try:
-            async with asyncio.timeout(self.settings.write_timeout):
-                await response.write(data)
-        except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()
-            raise ConnectionResetError("the client does not read its answer") from None
-
-
-async def _fed(
-    worker: Worker, upstream: aiohttp.ClientResponse, answer: Answer, measure: Measure
-) -> AsyncGenerator[bytes, None]:
-    """Feed an engine's events to `answer` and yield what it gives out. Raises EngineError when they break off."""
-    try:
-        async for block in _sse.blocks(upstream.content):
-            out = answer.feed(block)
-            measure.saw(block.count(_sse.END))
-            if out or not answer.wanted.stream:
-                measure.first()
-            yield out
-    except TimeoutError as error:
-        worker.give_up()
-        raise await _broken(worker) from error
-    except (aiohttp.ClientError, ValueError) as error:
-        raise await _broken(worker, error) from error
-    if not answer.done:
-        raise await _broken(worker)
-
-
-async def _engine_refusal(upstream: aiohttp.ClientResponse) -> PantryError:
-    """The engine's error response as one of ours."""
-    raw = await upstream.content.read(MAX_ENGINE_ERROR)
-    try:
-        error = json.loads(raw)["error"]
-        message = str(error["message"])
-    except (ValueError, KeyError, TypeError):
-        return EngineError(f"The engine answered with status {upstream.status}.")
-    if error.get("type") == "exceed_context_size_error":
-        tokens, context = error.get("n_prompt_tokens", 0), error.get("n_ctx", 0)
-        return PromptTooLongError(
-            f"The prompt has {tokens} tokens; the context holds {context}: {tokens - context} too many.",
-            hint="Shorten it, or set a larger context if the model was trained for one (docs/settings.md).",
-        )
-    if upstream.status == 503:
-        return BusyError(f"The engine is not ready: {message}")
-    if 400 <= upstream.status < 500:
-        return UsageError(f"The engine refuses the request: {message}")
-    return EngineError(f"The engine failed: {message}")
-
-
-async def _broken(worker: Worker, error: Exception | None = None) -> EngineError:
-    reason = str(error) if isinstance(error, ValueError) else await worker.last_words()
-    return EngineError(
-        f"{worker.name} stopped in the middle of its answer: {reason}.", hint="Ask again; it is loaded again then."
-    )
 
 
 GATEWAY = web.AppKey("gateway", Gateway)

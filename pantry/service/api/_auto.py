@@ -5,9 +5,10 @@ from __future__ import annotations
 from aiohttp import web
 
 from pantry.core.errors import ModelNotFoundError
-from pantry.service.generation.request import Needs
+from pantry.service.api._openai_forms import Needs
+from pantry.service.context import CONTEXT
 from pantry.service.http import caller_of
-from pantry.service.models import DESK, ModelQuery
+from pantry.service.models import ModelQuery
 from pantry.service.state import GATEWAY
 from pantry.store.models import InstalledModel
 
@@ -28,8 +29,8 @@ async def model_for(request: web.Request, name: str, given: Needs | None) -> Ins
 
     asked = given or Needs()
     needs = (*asked.needs, *(part for part in short.split(",") if part.strip()))
-    wish = ModelQuery(needs=needs, prefer=tuple(asked.prefer), mode=parse_mode(asked.fallback_mode))
-    choice, model = await request.app[DESK].choose(caller_of(request), wish)
+    query = ModelQuery(needs=needs, prefer=tuple(asked.prefer), mode=parse_mode(asked.fallback_mode))
+    choice, model = await request.app[CONTEXT].models.choose(caller_of(request), query)
     if model is None:
         raise ModelNotFoundError(
             f"{choice.model} would do, but it is not installed.", hint=f"pantry pull {choice.model}"

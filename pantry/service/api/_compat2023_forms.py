@@ -14,7 +14,7 @@ from pantry.core.errors import ModelNotFoundError, UsageError
 from pantry.core.foreign_json import parse_json
 from pantry.core.permissions import Caller, Permission
 from pantry.core.refs import ModelName
-from pantry.service.models import SAMPLING
+from pantry.service.generation.request import SAMPLING
 from pantry.store.models import InstalledModel
 from pantry.store.requests import AppRequest
 from pantry.store.sessions import Session

@@ -1,7 +1,7 @@
 """The app API of Pantry's 2023 release, so that its client library works unchanged.
 
 Every call is `POST /<name>` with a JSON body that carries user_id and api_key; errors are plain text. Field for field
-as in JuliaMerz/pantry @ea9cb8e (server) and JuliaMerz/pantry-rs @a53af63 (client). Translates to the desk, no more.
+as in JuliaMerz/pantry @ea9cb8e (server) and JuliaMerz/pantry-rs @a53af63 (client). Translates to the service, no more.
 """
 
 from __future__ import annotations
@@ -20,24 +20,26 @@ from pantry.access.requests import ask, ask_for_permissions, own_request
 from pantry.core.errors import ForbiddenError, ModelNotFoundError, PantryError, UnauthorisedError, UsageError
 from pantry.core.permissions import Action, Caller, decide
 from pantry.service.api import _compat2023_forms as forms
-from pantry.service.generation import sse as _sse
+from pantry.service.context import CONTEXT, ServiceContext
+from pantry.service.generation import sse
+from pantry.service.generation.text import Completion
 from pantry.service.guard import Handler, check_host, check_origin, check_peer
-from pantry.service.http import read_json
-from pantry.service.models import DESK, Completion, Desk
-from pantry.service.state import GATEWAY, Gateway
+from pantry.service.http import read_json, send
+from pantry.service.state import GATEWAY
+from pantry.service.surface import OwnPort
 from pantry.store.requests import AppRequest, Kind
 from pantry.store.sessions import Session
 
 log = logging.getLogger("pantry.service")
 Body = dict[str, Any]
-CALLS: dict[str, Callable[[Desk, Caller, Body], Awaitable[Any]]] = {}
+CALLS: dict[str, Callable[[ServiceContext, Caller, Body], Awaitable[Any]]] = {}
 """The calls that answer with one JSON value, by name."""
 
 
-def build_compat_app(gateway: Gateway, desk: Desk) -> web.Application:
+def build_compat_app(service: ServiceContext) -> web.Application:
     """An application of its own: other paths, other errors, keys in the body."""
-    app = web.Application(middlewares=[_guard], client_max_size=gateway.settings.max_body)
-    app[GATEWAY], app[DESK] = gateway, desk
+    app = web.Application(middlewares=[_guard], client_max_size=service.gateway.settings.max_body)
+    app[GATEWAY], app[CONTEXT] = service.gateway, service
     app.router.add_post("/register_user", register_user)
     app.router.add_post("/prompt_session_stream", prompt_session_stream)
     app.router.add_post("/{name}", answer)
@@ -78,7 +80,9 @@ def _error(error: PantryError) -> web.Response:
     return web.Response(status=min(500, error.status), text=str(error))
 
 
-def call(run: Callable[[Desk, Caller, Body], Awaitable[Any]]) -> Callable[[Desk, Caller, Body], Awaitable[Any]]:
+def call(
+    run: Callable[[ServiceContext, Caller, Body], Awaitable[Any]],
+) -> Callable[[ServiceContext, Caller, Body], Awaitable[Any]]:
     """Offer a call under its own name."""
     CALLS[run.__name__] = run
     return run
@@ -90,43 +94,43 @@ async def answer(request: web.Request) -> web.Response:
     run = CALLS.get(name)
     if run is None:
         return web.Response(status=404, text=f"There is no call {name[:60]!r}.")
-    desk, body = request.app[DESK], await _body(request)
-    return web.json_response(await run(desk, _caller(desk, body), body))
+    service, body = request.app[CONTEXT], await _body(request)
+    return web.json_response(await run(service, _caller(service, body), body))
 
 
 async def register_user(request: web.Request) -> web.Response:
     """Register an app; its key in the clear, this once."""
     body = await _body(request)
-    app, key = request.app[DESK].registrar.register(_text(body, "user_name"))
+    app, key = request.app[CONTEXT].registrar.register(_text(body, "user_name"))
     return web.json_response(forms.user_object(app.id, app.name, key))
 
 
 async def prompt_session_stream(request: web.Request) -> web.StreamResponse:
     """Answer a prompt as server-sent events, one LLMEvent each."""
-    desk, body = request.app[DESK], await _body(request)
-    caller = _caller(desk, body)
-    desk.gateway.permit(caller, Action.GENERATE)
-    session = _session(desk, caller, body)
+    service, body = request.app[CONTEXT], await _body(request)
+    caller = _caller(service, body)
+    service.gateway.permit(caller, Action.GENERATE)
+    session = _session(service, caller, body)
     prompt, parameters = _text(body, "prompt"), body.get("parameters") or {}
     make = _events(session, caller, prompt, parameters)
-    pieces = desk.say(
-        caller, session.id, prompt, forms.sampling_from(parameters, "parameters"), written := Completion()
+    pieces = service.sessions.say(
+        caller, session.id, prompt, forms.sampling_from(parameters, "parameters"), completion := Completion()
     )
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     async with contextlib.aclosing(pieces):
         await response.prepare(request)
 
-        async def send(event: Body) -> None:
-            await desk.gateway.write(request, response, _sse.encode(make(event)))
+        async def tell(event: Body) -> None:
+            await send(request, response, sse.encode(make(event)), service.gateway.settings)
 
         previous = ""
         try:
             async for text in pieces:
-                await send({"type": "PromptProgress", "previous": previous, "next": text})
+                await tell({"type": "PromptProgress", "previous": previous, "next": text})
                 previous += text
-            await send({"type": "PromptCompletion", "previous": written.text})
+            await tell({"type": "PromptCompletion", "previous": completion.text})
         except PantryError as error:
-            await send({"type": "PromptError", "message": str(error)})
+            await tell({"type": "PromptError", "message": str(error)})
     await response.write_eof()
     return response
 
@@ -145,96 +149,96 @@ def _events(session: Session, caller: Caller, prompt: str, parameters: Any) -> C
 
 
 @call
-async def request_permissions(desk: Desk, caller: Caller, body: Body) -> Any:
+async def request_permissions(service: ServiceContext, caller: Caller, body: Body) -> Any:
     wanted = forms.permissions_from(body.get("requested_permissions"))
-    gateway = desk.gateway
+    gateway = service.gateway
     made = ask_for_permissions(gateway.store.database, gateway.settings, caller, wanted)
     return forms.request_object(gateway.announce(made))
 
 
 @call
-async def request_download(desk: Desk, caller: Caller, body: Body) -> Any:
+async def request_download(service: ServiceContext, caller: Caller, body: Body) -> Any:
     entry = forms.entry_from(body.get("llm_registry_entry"))
-    model, details = _download_details(desk, entry)
-    return _ask(desk, caller, "download", Action.DOWNLOAD, model, details)
+    model, details = _download_details(service, entry)
+    return _ask(service, caller, "download", Action.DOWNLOAD, model, details)
 
 
 @call
-async def request_load(desk: Desk, caller: Caller, body: Body) -> Any:
-    known = _known(desk, caller, _text(body, "llm_id"))
-    return _ask(desk, caller, "load", Action.LOAD, known.model.name, {"model": str(known.model.name)})
+async def request_load(service: ServiceContext, caller: Caller, body: Body) -> Any:
+    known = _known(service, caller, _text(body, "llm_id"))
+    return _ask(service, caller, "load", Action.LOAD, known.model.name, {"model": str(known.model.name)})
 
 
 @call
-async def request_load_flex(desk: Desk, caller: Caller, body: Body) -> Any:
-    usable = _usable(desk, caller, Action.LOAD, asking=True)
+async def request_load_flex(service: ServiceContext, caller: Caller, body: Body) -> Any:
+    usable = _usable(service, caller, Action.LOAD, asking=True)
     known = forms.choose_flex(usable, body.get("filter"), body.get("preference"))
-    return _ask(desk, caller, "load", Action.LOAD, known.model.name, {"model": str(known.model.name)})
+    return _ask(service, caller, "load", Action.LOAD, known.model.name, {"model": str(known.model.name)})
 
 
 @call
-async def request_unload(desk: Desk, caller: Caller, body: Body) -> Any:
-    known = _known(desk, caller, _text(body, "llm_id"))
-    return _ask(desk, caller, "unload", Action.UNLOAD, known.model.name, {"model": str(known.model.name)})
+async def request_unload(service: ServiceContext, caller: Caller, body: Body) -> Any:
+    known = _known(service, caller, _text(body, "llm_id"))
+    return _ask(service, caller, "unload", Action.UNLOAD, known.model.name, {"model": str(known.model.name)})
 
 
 @call
-async def get_request_status(desk: Desk, caller: Caller, body: Body) -> Any:
-    request = own_request(desk.gateway.store.database, caller, _id(body, "request_id"))
+async def get_request_status(service: ServiceContext, caller: Caller, body: Body) -> Any:
+    request = own_request(service.gateway.store.database, caller, _id(body, "request_id"))
     return forms.request_status_object(request)
 
 
 @call
-async def get_llm_status(desk: Desk, caller: Caller, body: Body) -> Any:
-    known = _known(desk, caller, _text(body, "llm_id"))
-    desk.gateway.permit(caller, Action.VIEW, known.model.name)
+async def get_llm_status(service: ServiceContext, caller: Caller, body: Body) -> Any:
+    known = _known(service, caller, _text(body, "llm_id"))
+    service.gateway.permit(caller, Action.VIEW, known.model.name)
     return forms.status_object(known)
 
 
 @call
-async def get_available_llms(desk: Desk, caller: Caller, body: Body) -> Any:
-    desk.gateway.permit(caller, Action.VIEW)
-    return [forms.status_object(each) for each in _usable(desk, caller, Action.VIEW)]
+async def get_available_llms(service: ServiceContext, caller: Caller, body: Body) -> Any:
+    service.gateway.permit(caller, Action.VIEW)
+    return [forms.status_object(each) for each in _usable(service, caller, Action.VIEW)]
 
 
 @call
-async def get_running_llms(desk: Desk, caller: Caller, body: Body) -> Any:
-    desk.gateway.permit(caller, Action.VIEW)
-    return [forms.status_object(each) for each in _usable(desk, caller, Action.VIEW) if each.running]
+async def get_running_llms(service: ServiceContext, caller: Caller, body: Body) -> Any:
+    service.gateway.permit(caller, Action.VIEW)
+    return [forms.status_object(each) for each in _usable(service, caller, Action.VIEW) if each.running]
 
 
 CALLS["request_running_llms"] = get_running_llms
 
 
 @call
-async def load_llm(desk: Desk, caller: Caller, body: Body) -> Any:
-    return await _load(desk, caller, _known(desk, caller, _text(body, "llm_id")))
+async def load_llm(service: ServiceContext, caller: Caller, body: Body) -> Any:
+    return await _load(service, caller, _known(service, caller, _text(body, "llm_id")))
 
 
 @call
-async def load_llm_flex(desk: Desk, caller: Caller, body: Body) -> Any:
-    desk.gateway.permit(caller, Action.LOAD)
-    usable = _usable(desk, caller, Action.LOAD)
-    return await _load(desk, caller, forms.choose_flex(usable, body.get("filter"), body.get("preference")))
+async def load_llm_flex(service: ServiceContext, caller: Caller, body: Body) -> Any:
+    service.gateway.permit(caller, Action.LOAD)
+    usable = _usable(service, caller, Action.LOAD)
+    return await _load(service, caller, forms.choose_flex(usable, body.get("filter"), body.get("preference")))
 
 
 @call
-async def unload_llm(desk: Desk, caller: Caller, body: Body) -> Any:
-    known = _known(desk, caller, _text(body, "llm_id"))
-    desk.gateway.permit(caller, Action.UNLOAD, known.model.name)
-    await desk.unload(caller, str(known.model.name))
-    return forms.status_object(_known(desk, caller, known.uuid))
+async def unload_llm(service: ServiceContext, caller: Caller, body: Body) -> Any:
+    known = _known(service, caller, _text(body, "llm_id"))
+    service.gateway.permit(caller, Action.UNLOAD, known.model.name)
+    await service.models.unload(caller, str(known.model.name))
+    return forms.status_object(_known(service, caller, known.uuid))
 
 
 @call
-async def download_llm(desk: Desk, caller: Caller, body: Body) -> Any:
+async def download_llm(service: ServiceContext, caller: Caller, body: Body) -> Any:
     entry = forms.entry_from(body.get("llm_registry_entry"))
-    if known := next((each for each in _everything(desk) if each.is_called(entry["id"])), None):
-        desk.gateway.permit(caller, Action.DOWNLOAD, known.model.name)
+    if known := next((each for each in _everything(service) if each.is_called(entry["id"])), None):
+        service.gateway.permit(caller, Action.DOWNLOAD, known.model.name)
         return known.uuid
-    model, details = _download_details(desk, entry)
-    desk.gateway.permit(caller, Action.DOWNLOAD, model)
-    await desk.download(caller, str(model), details.get("url"), details["entry"])
+    model, details = _download_details(service, entry)
+    service.gateway.permit(caller, Action.DOWNLOAD, model)
+    await service.models.download(caller, str(model), details.get("url"), details["entry"])
     return forms.llm_uuid(model)
 
 
@@ -242,41 +246,41 @@ CALLS["get_or_download_llm"] = download_llm
 
 
 @call
-async def create_session(desk: Desk, caller: Caller, body: Body) -> Any:
-    return await _create_session(desk, caller, body, forms.choose_flex(_speakers(desk, caller), None, None))
+async def create_session(service: ServiceContext, caller: Caller, body: Body) -> Any:
+    return await _create_session(service, caller, body, forms.choose_flex(_speakers(service, caller), None, None))
 
 
 @call
-async def create_session_id(desk: Desk, caller: Caller, body: Body) -> Any:
-    return await _create_session(desk, caller, body, _known(desk, caller, _text(body, "llm_id")))
+async def create_session_id(service: ServiceContext, caller: Caller, body: Body) -> Any:
+    return await _create_session(service, caller, body, _known(service, caller, _text(body, "llm_id")))
 
 
 @call
-async def create_session_flex(desk: Desk, caller: Caller, body: Body) -> Any:
-    usable = _speakers(desk, caller)
+async def create_session_flex(service: ServiceContext, caller: Caller, body: Body) -> Any:
+    usable = _speakers(service, caller)
     return await _create_session(
-        desk, caller, body, forms.choose_flex(usable, body.get("filter"), body.get("preference"))
+        service, caller, body, forms.choose_flex(usable, body.get("filter"), body.get("preference"))
     )
 
 
 @call
-async def interrupt_session(desk: Desk, caller: Caller, body: Body) -> Any:
-    desk.gateway.permit(caller, Action.GENERATE)
-    session = _session(desk, caller, body)
-    desk.interrupt(caller, session.id)
-    return forms.running_object(_known(desk, caller, str(session.model)))
+async def interrupt_session(service: ServiceContext, caller: Caller, body: Body) -> Any:
+    service.gateway.permit(caller, Action.GENERATE)
+    session = _session(service, caller, body)
+    service.sessions.interrupt(caller, session.id)
+    return forms.running_object(_known(service, caller, str(session.model)))
 
 
 @call
-async def bare_model(desk: Desk, caller: Caller, body: Body) -> Any:
-    return await _bare_model(desk, caller, _known(desk, caller, _text(body, "llm_id")))
+async def bare_model(service: ServiceContext, caller: Caller, body: Body) -> Any:
+    return await _bare_model(service, caller, _known(service, caller, _text(body, "llm_id")))
 
 
 @call
-async def bare_model_flex(desk: Desk, caller: Caller, body: Body) -> Any:
-    desk.gateway.permit(caller, Action.BARE_MODEL)
-    usable = _usable(desk, caller, Action.BARE_MODEL)
-    return await _bare_model(desk, caller, forms.choose_flex(usable, body.get("filter"), body.get("preference")))
+async def bare_model_flex(service: ServiceContext, caller: Caller, body: Body) -> Any:
+    service.gateway.permit(caller, Action.BARE_MODEL)
+    usable = _usable(service, caller, Action.BARE_MODEL)
+    return await _bare_model(service, caller, forms.choose_flex(usable, body.get("filter"), body.get("preference")))
 
 
 async def _body(request: web.Request) -> Body:
@@ -286,78 +290,80 @@ async def _body(request: web.Request) -> Body:
     return body
 
 
-def _caller(desk: Desk, body: Body) -> Caller:
+def _caller(service: ServiceContext, body: Body) -> Caller:
     """The app that calls. Its id and key must belong together: a key never speaks for another app."""
-    caller = desk.gateway.recognise(_text(body, "api_key"))
+    caller = service.gateway.recognise(_text(body, "api_key"))
     if caller.app is None or caller.app != _text(body, "user_id"):
         raise UnauthorisedError("This key is not that of the user.")
     return caller
 
 
-def _known(desk: Desk, caller: Caller, text: str) -> forms.Known:
+def _known(service: ServiceContext, caller: Caller, text: str) -> forms.Known:
     """The installed model called `text`: its id, name or UUID. Raises ModelNotFoundError."""
-    for known in _everything(desk):
+    for known in _everything(service):
         if known.is_called(text):
             return known
     raise ModelNotFoundError(f"There is no model {text[:80]!r}.")
 
 
-def _everything(desk: Desk) -> list[forms.Known]:
-    gateway, selector = desk.gateway, desk.selector()
+def _everything(service: ServiceContext) -> list[forms.Known]:
+    gateway, selector = service.gateway, service.models.selector()
     running = {entry.model.name for entry in gateway.pool.loaded()}
     return [
         forms.Known(model, selector.identity_of(model).entry, model.name in running) for model in gateway.store.list()
     ]
 
 
-def _usable(desk: Desk, caller: Caller, action: Action, *, asking: bool = False) -> list[forms.Known]:
+def _usable(service: ServiceContext, caller: Caller, action: Action, *, asking: bool = False) -> list[forms.Known]:
     """The models the caller may use so, or at least ask for: a flexible call chooses among these alone."""
     outcomes = ("allowed", "may_ask") if asking else ("allowed",)
     now = time.time()
-    return [each for each in _everything(desk) if decide(caller, action, each.model.name, now=now).outcome in outcomes]
+    return [
+        each for each in _everything(service) if decide(caller, action, each.model.name, now=now).outcome in outcomes
+    ]
 
 
-def _speakers(desk: Desk, caller: Caller) -> list[forms.Known]:
-    desk.gateway.permit(caller, Action.GENERATE)
-    return [each for each in _usable(desk, caller, Action.GENERATE) if each.running]
+def _speakers(service: ServiceContext, caller: Caller) -> list[forms.Known]:
+    service.gateway.permit(caller, Action.GENERATE)
+    return [each for each in _usable(service, caller, Action.GENERATE) if each.running]
 
 
-def _ask(desk: Desk, caller: Caller, kind: Kind, action: Action, model: Any, details: Body) -> Body:
+def _ask(service: ServiceContext, caller: Caller, kind: Kind, action: Action, model: Any, details: Body) -> Body:
     """File a request, if the caller may ask for such things."""
     ruling = decide(caller, action, model, now=time.time())
     if ruling.outcome == "refused":
         raise ForbiddenError(ruling.reason)
-    gateway = desk.gateway
+    gateway = service.gateway
     made: AppRequest = ask(gateway.store.database, gateway.settings, caller, kind, details)
     return forms.request_object(gateway.announce(made))
 
 
-async def _load(desk: Desk, caller: Caller, known: forms.Known) -> Body:
-    desk.gateway.permit(caller, Action.LOAD, known.model.name)
-    await desk.load(caller, str(known.model.name))
-    return forms.running_object(_known(desk, caller, known.uuid))
+async def _load(service: ServiceContext, caller: Caller, known: forms.Known) -> Body:
+    service.gateway.permit(caller, Action.LOAD, known.model.name)
+    await service.models.load(caller, str(known.model.name))
+    return forms.running_object(_known(service, caller, known.uuid))
 
 
-async def _bare_model(desk: Desk, caller: Caller, known: forms.Known) -> Body:
-    _, path = await desk.bare_model(caller, str(known.model.name))
+async def _bare_model(service: ServiceContext, caller: Caller, known: forms.Known) -> Body:
+    _, path = await service.models.bare_model(caller, str(known.model.name))
     return {"model": forms.status_object(known), "path": str(path)}
 
 
-def _session(desk: Desk, caller: Caller, body: Body) -> Session:
+def _session(service: ServiceContext, caller: Caller, body: Body) -> Session:
     """The caller's session that the body names, with the model that the body names."""
-    session = desk.sessions.get(caller.app, _id(body, "session_id"))
+    session = service.sessions.book.get(caller.app, _id(body, "session_id"))
     if _id(body, "llm_uuid") != forms.llm_uuid(session.model):
         raise ModelNotFoundError("This session belongs to another model.")
     return session
 
 
-async def _create_session(desk: Desk, caller: Caller, body: Body, known: forms.Known) -> Body:
+async def _create_session(service: ServiceContext, caller: Caller, body: Body, known: forms.Known) -> Body:
     given = body.get("user_session_parameters")
     sampling = forms.sampling_from(given, "user_session_parameters")
     system = given.get("system_prompt") if isinstance(given, dict) else None
     if system is not None and not isinstance(system, str):
         raise UsageError("system_prompt is a text.")
-    session = await desk.create_session(caller, known.model, sampling, system)
+    session = await service.sessions.create(caller, known.model, sampling, system)
     return {
         "session_parameters": given or {},
         "llm_status": forms.status_object(known),
@@ -365,14 +371,14 @@ async def _create_session(desk: Desk, caller: Caller, body: Body, known: forms.K
     }
 
 
-def _download_details(desk: Desk, entry: Body) -> tuple[Any, Body]:
+def _download_details(service: ServiceContext, entry: Body) -> tuple[Any, Body]:
     """The name a registry entry stands for and what to write down; its URL counts where no catalogue knows it."""
-    found = desk.selector().catalogue.find_model(entry["id"])
+    found = service.models.selector().catalogue.find_model(entry["id"])
     model = forms.name_from_id(found.id if found else entry["id"])
     url = entry.get("url")
     details: Body = {"model": str(model), "entry": entry}
     if found is None and isinstance(url, str) and url:
-        if not desk.gateway.settings.url_downloads:
+        if not service.gateway.settings.url_downloads:
             raise ForbiddenError(f"No catalogue knows {entry['id'][:80]!r}, and downloads from a URL are turned off.")
         details["url"] = url[:2000]
     return model, details
@@ -391,3 +397,11 @@ def _id(body: Body, name: str) -> str:
         return str(uuid.UUID(_text(body, name)))
     except ValueError:
         raise UsageError(f"{name} is not an id.") from None
+
+
+surface = OwnPort(
+    is_on=lambda settings: settings.compat_2023,
+    port=lambda settings: settings.compat_2023_port,
+    socket=lambda settings: settings.compat_2023_socket,
+    build=build_compat_app,
+)

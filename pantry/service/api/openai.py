@@ -11,39 +11,43 @@ from aiohttp import web
 from pantry.core.errors import UsageError
 from pantry.core.permissions import Action, decide
 from pantry.service.api._auto import model_for
-from pantry.service.generation.chunks import Answer
-from pantry.service.generation.request import ChatRequest, CompletionRequest, parse_request
+from pantry.service.api._openai_chunks import ChatChunks, CompletionChunks
+from pantry.service.api._openai_forms import INNER_FIELDS, ChatRequest, CompletionRequest
+from pantry.service.generation.answer import respond
+from pantry.service.generation.request import parse_body
 from pantry.service.http import caller_of, read_json
 from pantry.service.state import GATEWAY
+from pantry.service.surface import Surface
 from pantry.starter import STARTER
 from pantry.store.models import InstalledModel
 
 routes = web.RouteTableDef()
+surface = Surface(routes)
 
 
 @routes.post("/v1/chat/completions")
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """Answer a conversation."""
-    gateway = request.app[GATEWAY]
-    wish = parse_request(ChatRequest, await read_json(request, gateway.settings))
-    answer = Answer(wish.wanted())
-    model = await model_for(request, wish.model, wish.pantry)
+    asked = parse_body(ChatRequest, await read_json(request, request.app[GATEWAY].settings), INNER_FIELDS)
+    generation = asked.generation()
+    model = await model_for(request, asked.model, asked.pantry)
     if not model.facts.get("chat", True):
         raise UsageError(
             f"{model.name} has no chat template: it continues text and holds no conversation.",
             hint="Use /v1/completions with a prompt.",
         )
-    return await gateway.answer(request, model, "/v1/chat/completions", wish.for_engine(), answer)
+    chunks = ChatChunks(generation, stream=asked.stream, include_usage=asked.wants_usage)
+    return await respond(request, model, generation, chunks, stream=asked.stream)
 
 
 @routes.post("/v1/completions")
 async def completions(request: web.Request) -> web.StreamResponse:
     """Continue a text."""
-    gateway = request.app[GATEWAY]
-    wish = parse_request(CompletionRequest, await read_json(request, gateway.settings))
-    answer = Answer(wish.wanted())
-    model = await model_for(request, wish.model, wish.pantry)
-    return await gateway.answer(request, model, "/v1/completions", wish.for_engine(), answer)
+    asked = parse_body(CompletionRequest, await read_json(request, request.app[GATEWAY].settings), INNER_FIELDS)
+    generation = asked.generation()
+    model = await model_for(request, asked.model, asked.pantry)
+    chunks = CompletionChunks(generation, stream=asked.stream, include_usage=asked.wants_usage, echo=asked.echoed)
+    return await respond(request, model, generation, chunks, stream=asked.stream)
 
 
 @routes.get("/v1/models")

@@ -6,7 +6,6 @@ has to be approved. The origin is the browser's Origin header, or the one that t
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import Any
 from urllib.parse import unquote
@@ -16,17 +15,23 @@ from pydantic import Field
 
 from pantry.access.apps import parse_origin
 from pantry.access.requests import approval_needed, ask_for_permissions
-from pantry.core.errors import PantryError, UsageError
+from pantry.core.errors import UsageError
 from pantry.core.permissions import Caller, Permission
-from pantry.service.generation import sse as _sse
-from pantry.service.generation.chunks import Answer, Chunk
-from pantry.service.generation.request import MAX_CHOICES, ChatRequest, CompletionRequest, Sampling, parse_request
-from pantry.service.http import caller_of, error_object, read_json
-from pantry.service.models import DESK, Desk, ModelQuery
+from pantry.service.context import CONTEXT, ServiceContext
+from pantry.service.generation import sse
+from pantry.service.generation.answer import respond
+from pantry.service.generation.collected import Collected
+from pantry.service.generation.events import Event, Failure, TextDelta
+from pantry.service.generation.request import MAX_CHOICES, GenerationRequest, Sampling, parse_body
+from pantry.service.generation.text import request_for
+from pantry.service.http import CALLER, caller_of, error_object, read_json
+from pantry.service.models import ModelQuery
 from pantry.service.state import GATEWAY
+from pantry.service.surface import Surface
 from pantry.store.models import InstalledModel
 
 routes = web.RouteTableDef()
+surface = Surface(routes, key_header="X-API-KEY", for_pages=True)
 
 
 class PageRequest(Sampling):
@@ -37,72 +42,67 @@ class PageRequest(Sampling):
     messages: list[dict[str, Any]] | None = None
     stop_sequences: str | list[str] | None = None
     num_generations: int = Field(1, ge=1, le=MAX_CHOICES)
+    stream: bool = False
 
-    def fields(self, model: InstalledModel) -> Chunk:
-        """The same request in OpenAI's names. Raises UsageError unless it has a prompt or messages."""
+    def generation(self, model: InstalledModel) -> GenerationRequest:
+        """The request behind this body. Raises UsageError unless it has a prompt or messages."""
         if (self.prompt is None) is (self.messages is None):
             raise UsageError("Send either prompt or messages.")
-        given = self.model_dump(
-            include={"max_tokens", "temperature", "top_p", "frequency_penalty", "presence_penalty"}, exclude_none=True
-        )
+        given = self.model_dump(include=_TAKEN, exclude_none=True)
         if self.stop_sequences:
             given["stop"] = self.stop_sequences
-        return {**given, "model": str(model.name), "n": self.num_generations, "stream": self.stream}
+        messages = self.messages if self.messages is not None else [{"role": "user", "content": self.prompt}]
+        return request_for(model, messages, parse_body(Sampling, given), n=self.num_generations)
+
+
+_TAKEN = {"max_tokens", "temperature", "top_p", "frequency_penalty", "presence_penalty"}
+"""The generation parameters that window.ai knows."""
+
+
+class PageChunks:
+    """Answers as window.ai's client reads them."""
+
+    content_type, splices = "text/event-stream", False
+
+    def __init__(self, *, stream: bool) -> None:
+        self._streams, self._collected = stream, Collected()
+
+    def feed(self, event: Event) -> bytes:
+        if isinstance(event, Failure):
+            return sse.encode({"error": error_object(event.error)})
+        if not self._streams:
+            self._collected.feed(event)
+        elif isinstance(event, TextDelta) and event.text:
+            return sse.encode({"choices": [{"text": event.text, "index": event.choice}]})
+        return b""
+
+    def end(self) -> bytes:
+        return sse.DONE
+
+    def whole(self) -> dict[str, Any]:
+        return {"choices": [{"text": answer.text} for _, answer in self._collected.in_order()]}
 
 
 @routes.post("/completions")
 async def completions(request: web.Request) -> web.StreamResponse:
     """Answer a page's prompt or messages, as window.ai asks for it."""
-    desk = request.app[DESK]
-    wish = parse_request(PageRequest, await read_json(request, request.app[GATEWAY].settings))
-    caller = page_caller(request, desk)
-    model = await _model(desk, caller, wish)
-    fields, chat = wish.fields(model), bool(model.facts.get("chat", True))
-    parsed: ChatRequest | CompletionRequest
-    if chat:
-        messages = wish.messages or [{"role": "user", "content": wish.prompt}]
-        parsed = parse_request(ChatRequest, fields | {"messages": messages})
-    else:
-        prompt = wish.prompt or "\n".join(str(each.get("content", "")) for each in wish.messages or [])
-        parsed = parse_request(CompletionRequest, fields | {"prompt": prompt})
-    answer = Answer(parsed.wanted())
-    path = "/v1/chat/completions" if chat else "/v1/completions"
-    async with contextlib.aclosing(desk.gateway.chunks(caller, model, path, parsed.for_engine(), answer)) as chunks:
-        if not wish.stream:
-            async for _ in chunks:
-                pass
-            return web.json_response({"choices": [{"text": _text(each)} for each in answer.whole()["choices"]]})
-        return await _stream(request, chunks)
+    service = request.app[CONTEXT]
+    asked = parse_body(PageRequest, await read_json(request, request.app[GATEWAY].settings))
+    caller = request[CALLER] = page_caller(request, service)
+    model = await _model(service, caller, asked)
+    return await respond(request, model, asked.generation(model), PageChunks(stream=asked.stream), stream=asked.stream)
 
 
 @routes.post("/model")
 async def model(request: web.Request) -> web.Response:
     """The model that a page's request would be answered by."""
-    desk = request.app[DESK]
-    wish = parse_request(PageRequest, await read_json(request, request.app[GATEWAY].settings))
-    found = await _model(desk, page_caller(request, desk), wish)
+    service = request.app[CONTEXT]
+    asked = parse_body(PageRequest, await read_json(request, request.app[GATEWAY].settings))
+    found = await _model(service, page_caller(request, service), asked)
     return web.json_response({"id": str(found.name)})
 
 
-async def _stream(request: web.Request, chunks: Any) -> web.StreamResponse:
-    gateway = request.app[GATEWAY]
-    first = await anext(chunks, None)
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
-    await response.prepare(request)
-    try:
-        while first is not None:
-            texts = [{"text": _text(each), "index": each["index"]} for each in first["choices"]]
-            if any(each["text"] for each in texts):
-                await gateway.write(request, response, _sse.encode({"choices": texts}))
-            first = await anext(chunks, None)
-        await gateway.write(request, response, _sse.DONE)
-    except PantryError as error:
-        await gateway.write(request, response, _sse.encode({"error": error_object(error)}))
-    await response.write_eof()
-    return response
-
-
-def page_caller(request: web.Request, desk: Desk) -> Caller:
+def page_caller(request: web.Request, service: ServiceContext) -> Caller:
     """Who the call is for. With the owner's key it is the page's app; an app's key speaks for that app alone.
 
     Raises ApprovalNeededError, and asks the user, for a page that was not approved yet.
@@ -111,16 +111,16 @@ def page_caller(request: web.Request, desk: Desk) -> Caller:
     origin = _origin(request)
     if caller.kind != "owner" or origin is None:
         return caller
-    app = desk.registrar.of_origin(origin, unquote(request.headers.get("X-WINDOWAI-TITLE", ""))[:200])
-    desk.gateway.usage.saw(app.id)
+    app = service.registrar.of_origin(origin, unquote(request.headers.get("X-WINDOWAI-TITLE", ""))[:200])
+    service.gateway.usage.saw(app.id)
     page = app.caller()
     if not page.holds(Permission.SESSION, time.time()):
-        gateway = desk.gateway
+        gateway = service.gateway
         wanted = [Permission.SESSION, Permission.REQUEST_LOAD]  # else it works only while its model is loaded
         asked = ask_for_permissions(gateway.store.database, gateway.settings, page, wanted, origin)
         if not asked.accepted:
             raise approval_needed(gateway.announce(asked), f"Pages of {origin} are not approved.")
-        return desk.registrar.of_origin(origin, "").caller()
+        return service.registrar.of_origin(origin, "").caller()
     return page
 
 
@@ -135,14 +135,9 @@ def _origin(request: web.Request) -> str | None:
     return parse_origin(referer)
 
 
-async def _model(desk: Desk, caller: Caller, wish: PageRequest) -> InstalledModel:
+async def _model(service: ServiceContext, caller: Caller, asked: PageRequest) -> InstalledModel:
     """The model a page named, else the best that is installed and that it may use."""
-    if wish.model:
-        return await desk.gateway.model(wish.model)
-    choice, found = await desk.choose(caller, ModelQuery(mode="requirements_load"))
-    return found or await desk.gateway.model(choice.model)
-
-
-def _text(part: Chunk) -> str:
-    said = part.get("message") or part.get("delta") or part
-    return str(said.get("content") or said.get("text") or "")
+    if asked.model:
+        return await service.gateway.model(asked.model)
+    choice, found = await service.models.choose(caller, ModelQuery(mode="requirements_load"))
+    return found or await service.gateway.model(choice.model)

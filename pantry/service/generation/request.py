@@ -1,75 +1,35 @@
-"""The request bodies of OpenAI's two text endpoints: parsed once, and turned into what an engine gets.
+"""What can be asked of an engine: the one request that every API surface translates its own into.
 
-Only the fields named here reach an engine; others that clients send (user, metadata, ...) are ignored, as other servers
-do. Source: the OpenAI API reference, and llama.cpp's server README for the sampling fields beyond it.
+An engine speaks OpenAI's dialect with llama.cpp's additions; `for_engine` is the only place that writes it. Source: the
+OpenAI API reference, and llama.cpp's server README for the sampling fields beyond it.
 """
 
 from __future__ import annotations
 
 import reprlib
-from typing import Annotated, Any, Literal, Self, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pantry.core.errors import UsageError, did_you_mean
-from pantry.service.generation.chunks import ResponseOptions
 from pantry.service.generation.output_schema import OutputSchema
 
-MAX_CHOICES = 16
+MAX_CHOICES = 16  # answers to one request
 MAX_STOPS = 16
 MAX_MESSAGES = 10_000
-MAX_PROMPTS = 64
 MAX_NUMBER = 2**31 - 1
-Chunk = dict[str, Any]
+CHAT_PATH = "/v1/chat/completions"
+COMPLETION_PATH = "/v1/completions"
 T = TypeVar("T", bound=BaseModel)
 
 
-class _StreamOptions(BaseModel):
-    include_usage: bool = False
-
-
-_Words = Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=32)]
-
-
-class Needs(BaseModel):
-    """The `pantry` object beside `model: "auto"`: what is needed, in place of a name.
-
-    `needs` and `prefer` are lists, or texts with commas as on the command line.
-    """
-
-    needs: _Words = []
-    prefer: _Words = []
-    fallback_mode: str = Field(default="requirements_load", max_length=200)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            raise ValueError('is an object, like {"needs": ["CODING", "context>=8192"], "prefer": ["speed"]}')
-        for key in given:
-            if key not in cls.model_fields:
-                known = ", ".join(cls.model_fields)
-                hint = did_you_mean(str(key), cls.model_fields, f"Known: {known}.")
-                raise ValueError(f"has no key {str(key)[:60]!r}. {hint}")
-        return given
-
-    @field_validator("needs", "prefer", mode="before")
-    @classmethod
-    def _with_commas(cls, value: Any) -> Any:
-        return value.split(",") if isinstance(value, str) else value
-
-
 class Sampling(BaseModel):
-    """What the text endpoints share. Ranges are OpenAI's; fields without a default are not sent on."""
+    """How tokens are chosen and when to stop, as every surface takes it. Ranges are OpenAI's; None is not sent on."""
 
     model_config = ConfigDict(extra="ignore")
 
-    model: str = Field(min_length=1, max_length=200)
-    pantry: Needs | None = None
-    stream: bool = False
-    stream_options: _StreamOptions | None = None
-    n: int = Field(1, ge=1, le=MAX_CHOICES)
-    best_of: int | None = Field(None, ge=1)
     max_tokens: int | None = Field(None, ge=1, le=MAX_NUMBER)
     stop: list[Annotated[str, Field(min_length=1, max_length=1000)]] | None = Field(None, max_length=MAX_STOPS)
     seed: int | None = Field(None, ge=-(2**63), lt=2**64)
@@ -87,12 +47,6 @@ class Sampling(BaseModel):
     @classmethod
     def _null_is_absent(cls, given: Any) -> Any:
         return {key: value for key, value in given.items() if value is not None} if isinstance(given, dict) else given
-
-    @model_validator(mode="after")
-    def _best_is_all(self) -> Self:
-        if self.best_of is not None and self.best_of != self.n:
-            raise ValueError("best_of other than n is not supported: ask for n answers and choose")
-        return self
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -116,161 +70,124 @@ class Sampling(BaseModel):
             f"response_format.type is {form.get('type')!r}.", hint="Known: text, json_object, json_schema."
         )
 
-    def sampling(self) -> Chunk:
-        """The sampling fields that were given, under the names engines know."""
-        names = {
-            "max_tokens", "stop", "seed", "temperature", "top_p", "top_k", "min_p", "repeat_penalty",
-            "frequency_penalty", "presence_penalty", "logit_bias",
-        }  # fmt: skip
-        body = self.model_dump(include=names, exclude_none=True)
+    def engine_fields(self) -> dict[str, Any]:
+        """The fields that were given, under the names engines know."""
+        body = self.model_dump(include=_SENT_ON, exclude_none=True)
         if self.seed is not None:
             body["seed"] = self.seed % 2**32  # engines take 32 bits
-        # Always a stream: an engine notices a client that left only when it writes to it. Progress events make it
-        # write during the prompt, too.
-        body |= {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
-        return body if self.n == 1 else body | {"n": self.n}
+        return body
+
+
+SAMPLING = frozenset(Sampling.model_fields)
+"""The names of the generation parameters, the same on every surface."""
+_SENT_ON = set(SAMPLING - {"response_format"})  # the two endpoints of an engine take that in forms of their own
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Messages in OpenAI's form to be answered by the model's chat template, and the tools it may call."""
+
+    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Mapping[str, Any]] | None = None
+    tool_choice: str | Mapping[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    template_arguments: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A text to be continued as it stands, its tokens, or several of either."""
+
+    prompt: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
 
     @property
-    def wants_usage(self) -> bool:
-        return self.stream_options is not None and self.stream_options.include_usage
+    def count(self) -> int:
+        """How many prompts these are."""
+        return 1 if isinstance(self.prompt, str) or isinstance(self.prompt[0], int) else len(self.prompt)
 
 
-_TEMPLATE_NAMES = frozenset({"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"})
-"""What a chat template is given by the engine and may not be given by a client."""
+@dataclass(frozen=True)
+class GenerationRequest:
+    """A request for `n` answers. `logprobs` is how many of the likeliest tokens to tell beside each; None for none."""
 
+    given: Conversation | Continuation
+    sampling: Sampling
+    n: int = 1
+    logprobs: int | None = None
+    schema: OutputSchema | None = None
 
-class _Function(BaseModel):
-    model_config = ConfigDict(extra="allow")
+    @property
+    def chat(self) -> bool:
+        return isinstance(self.given, Conversation)
 
-    name: str = Field(min_length=1, max_length=64)
-    parameters: dict[str, Any] | None = None
-
-
-class _Tool(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-    type: Literal["function"]
-    function: _Function
-
-
-class ChatRequest(Sampling):
-    """POST /v1/chat/completions."""
-
-    messages: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_MESSAGES)
-    max_completion_tokens: int | None = Field(None, ge=1, le=MAX_NUMBER)
-    logprobs: bool = False
-    top_logprobs: int | None = Field(None, ge=0, le=20)
-    tools: list[_Tool] | None = Field(None, max_length=128)
-    tool_choice: str | dict[str, Any] | None = None
-    parallel_tool_calls: bool | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
-
-    @field_validator("messages")
-    @classmethod
-    def _have_roles(cls, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        for number, message in enumerate(messages):
-            if not isinstance(message.get("role"), str):
-                raise ValueError(f"message {number} has no role")
-            content = message.get("content")
-            if not isinstance(content, str | list | None):
-                raise ValueError(f"the content of message {number} is neither text nor a list of parts")
-            for part in content if isinstance(content, list) else ():
-                if not (isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)):
-                    raise ValueError(f"message {number} has a part that is not text; only text is read here")
-        return messages
-
-    @field_validator("chat_template_kwargs")
-    @classmethod
-    def _own_names(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
-        if taken := sorted(_TEMPLATE_NAMES & (given or {}).keys()):
-            raise ValueError(f"{taken[0]!r} is set by the service")
-        return given
-
-    @model_validator(mode="after")
-    def _tools_to_call(self) -> Self:
-        if self.must_call and not self.tools:
-            raise ValueError("tool_choice asks for a call, and there are no tools")
-        return self
+    @property
+    def answers(self) -> int:
+        """How many answers will come: `n` to each prompt."""
+        return self.n if isinstance(self.given, Conversation) else self.n * self.given.count
 
     @property
     def must_call(self) -> bool:
         """Whether an answer without a tool call would not be what was asked for."""
-        return self.tool_choice == "required" or isinstance(self.tool_choice, dict)
+        if not isinstance(self.given, Conversation):
+            return False
+        return self.given.tool_choice == "required" or isinstance(self.given.tool_choice, Mapping)
 
-    def wanted(self) -> ResponseOptions:
-        return ResponseOptions(
-            chat=True,
-            stream=self.stream,
-            n=self.n,
-            include_usage=self.wants_usage,
-            logprobs=self.logprobs,
-            top_logprobs=self.top_logprobs or 0,
-            schema=self.schema_wanted(),
-            must_call=self.must_call,
-        )
+    def for_engine(self) -> tuple[str, dict[str, Any]]:
+        """The path and the body to send to an engine.
 
-    def for_engine(self) -> Chunk:
-        """The body to send to an engine's /v1/chat/completions."""
-        body = self.sampling() | {"messages": self.messages}
-        body |= self.model_dump(
-            include={"tools", "tool_choice", "parallel_tool_calls", "chat_template_kwargs", "response_format"},
-            exclude_none=True,
-        )
-        if self.max_completion_tokens is not None:
-            body["max_tokens"] = self.max_completion_tokens
-        if self.logprobs:
-            body |= {"logprobs": True, "top_logprobs": self.top_logprobs or 1}  # llama.cpp gives none for 0
-        return body
-
-
-_TokenId = Annotated[int, Field(strict=True, ge=0, le=MAX_NUMBER)]
-_TokenIds = Annotated[list[_TokenId], Field(min_length=1, max_length=1_000_000)]
-_TokenLists = Annotated[list[_TokenIds], Field(min_length=1, max_length=MAX_PROMPTS)]
-_Texts = Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
-
-
-class CompletionRequest(Sampling):
-    """POST /v1/completions."""
-
-    prompt: str | _Texts | _TokenIds | _TokenLists
-    logprobs: int | None = Field(None, ge=0, le=20)
-    echo: bool = False
-    suffix: Literal[""] | None = None
-
-    def wanted(self) -> ResponseOptions:
-        if self.echo and (self.logprobs is not None or not isinstance(self.prompt, str)):
-            raise UsageError("echo works with one text prompt and without logprobs.", hint="Leave one of them out.")
-        return ResponseOptions(
-            chat=False,
-            stream=self.stream,
-            n=self.n,
-            prompts=1 if isinstance(self.prompt, str) or isinstance(self.prompt[0], int) else len(self.prompt),
-            include_usage=self.wants_usage,
-            logprobs=self.logprobs is not None,
-            top_logprobs=self.logprobs or 0,
-            schema=self.schema_wanted(),
-            echo=self.prompt if self.echo and isinstance(self.prompt, str) else None,
-        )
-
-    def for_engine(self) -> Chunk:
-        """The body to send to an engine's /v1/completions."""
-        body = self.sampling() | {"prompt": self.prompt}
+        Always a stream: an engine notices a client that left only when it writes to it. Progress events make it write
+        during the prompt, too.
+        """
+        body = self.sampling.engine_fields()
+        body |= {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
+        if self.n > 1:
+            body["n"] = self.n
+        most = max(1, self.logprobs or 0)  # llama.cpp gives none for 0
+        if isinstance(self.given, Conversation):
+            return CHAT_PATH, body | self._conversation(self.given, most)
         if self.logprobs is not None:
-            body["logprobs"] = self.logprobs or 1  # llama.cpp gives none for 0
-        if (schema := self.schema_wanted()) is not None:
-            body["json_schema"] = schema.schema if schema.schema is not None else {"type": "object"}
-        return body
+            body["logprobs"] = most
+        if self.schema is not None:
+            body["json_schema"] = self.schema.schema if self.schema.schema is not None else {"type": "object"}
+        return COMPLETION_PATH, body | {"prompt": self.given.prompt}
+
+    def _conversation(self, given: Conversation, most: int) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            "messages": given.messages,
+            "tools": given.tools,
+            "tool_choice": given.tool_choice,
+            "parallel_tool_calls": given.parallel_tool_calls,
+            "chat_template_kwargs": given.template_arguments,
+            "response_format": self.sampling.response_format,
+        }
+        if self.logprobs is not None:
+            fields |= {"logprobs": True, "top_logprobs": most}
+        return {name: value for name, value in fields.items() if value is not None}
 
 
-def parse_request(kind: type[T], body: Any) -> T:
-    """`body` as a request. Raises UsageError that names the field, what it must be and what came."""
+def parse_sampling(parameters: Mapping[str, Any]) -> Sampling:
+    """The generation parameters of a call. Raises UsageError for a bad one, or with the nearest name."""
+    for name in parameters:
+        if name not in SAMPLING:
+            raise UsageError(
+                f"There is no generation parameter {name[:60]!r}.",
+                hint=did_you_mean(name, SAMPLING, f"Known: {', '.join(sorted(SAMPLING))}."),
+            )
+    return parse_body(Sampling, dict(parameters))
+
+
+def parse_body(kind: type[T], body: Any, inner_fields: Collection[str] = ()) -> T:
+    """`body` as a request of this kind. Raises UsageError that names the field, what it must be and what came.
+
+    `inner_fields` are names of fields inside other fields that a message may name too.
+    """
     if not isinstance(body, dict):
         raise UsageError(f"The request body is a JSON object; got {type(body).__name__}.")
     try:
         return kind.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        known = {*kind.model_fields, *Needs.model_fields}  # the rest names variants of types
+        known = {*kind.model_fields, *inner_fields}  # the rest names variants of types
         field = ".".join(str(part) for part in first["loc"] if part in known or isinstance(part, int))
         given = "" if first["type"] in ("missing", "value_error") else f", got {reprlib.repr(first['input'])}"
         what = first["msg"].removeprefix("Value error, ")

@@ -6,14 +6,18 @@ Request and reply objects are those of the Pantry README; `id`, `key` and partia
 from __future__ import annotations
 
 import contextlib
+import importlib
 import inspect
+import pkgutil
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pantry.core.errors import ApprovalNeededError, NotFoundError, PantryError, UsageError, did_you_mean
 from pantry.core.permissions import Caller
-from pantry.service.models import Desk
+from pantry.service.context import ServiceContext
 
 Value = dict[str, Any]
 Stream = AsyncGenerator[Value, None]
@@ -31,13 +35,23 @@ class Function:
     """
 
     name: str
-    run: Callable[[Desk, Caller, Parameters], Value | Awaitable[Value] | Stream]
+    run: Callable[[ServiceContext, Caller, Parameters], Value | Awaitable[Value] | Stream]
     takes: frozenset[str]
     doc: str
 
 
-FUNCTIONS: dict[str, Function] = {}
-"""Every function by its name."""
+_offered: dict[str, Function] = {}
+
+
+@cache
+def functions() -> Mapping[str, Function]:
+    """Every function by its name: those that the files `functions_*.py` beside this one offer."""
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        if module.name.startswith("functions_"):
+            importlib.import_module(f"pantry.service.native.{module.name}")
+    return _offered
+
+
 _PARTS = ("function", "parameters", "id", "key")
 
 
@@ -45,7 +59,7 @@ def function(*takes: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Offer a function under its own name, with the names of its parameters."""
 
     def offer(run: Callable[..., Any]) -> Callable[..., Any]:
-        FUNCTIONS[run.__name__] = Function(run.__name__, run, frozenset(takes), inspect.getdoc(run) or "")
+        _offered[run.__name__] = Function(run.__name__, run, frozenset(takes), inspect.getdoc(run) or "")
         return run
 
     return offer
@@ -127,9 +141,10 @@ def parse_call(body: Any) -> Call:
         if part not in _PARTS:
             raise UsageError(f"A call has no {part[:60]!r}.", hint=did_you_mean(part[:60], _PARTS))
     name, given = body["function"], body.get("parameters", {})
-    found = FUNCTIONS.get(name)
+    known = functions()
+    found = known.get(name)
     if found is None:
-        hint = did_you_mean(name[:60], FUNCTIONS, f"Known: {', '.join(sorted(FUNCTIONS))}.")
+        hint = did_you_mean(name[:60], known, f"Known: {', '.join(sorted(known))}.")
         raise NotFoundError(f"There is no function {name[:60]!r}.", hint=hint)
     if not isinstance(given, dict):
         raise UsageError("parameters is an object.")
@@ -146,9 +161,9 @@ def parse_call(body: Any) -> Call:
     return Call(found, Parameters(name, given), id, key)
 
 
-def outcome(desk: Desk, caller: Caller, call: Call) -> Value | Awaitable[Value] | Stream:
+def outcome(service: ServiceContext, caller: Caller, call: Call) -> Value | Awaitable[Value] | Stream:
     """Start a call: a value at once, an awaitable one, or a stream (see Function)."""
-    return call.function.run(desk, caller, call.parameters)
+    return call.function.run(service, caller, call.parameters)
 
 
 async def replies(result: Any) -> AsyncGenerator[Value, None]:

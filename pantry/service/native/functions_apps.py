@@ -9,7 +9,7 @@ from pantry import __version__
 from pantry.access.requests import ask_for_permissions, own_request
 from pantry.core.errors import UnauthorisedError, UsageError
 from pantry.core.permissions import Caller, Permission
-from pantry.service.models import Desk
+from pantry.service.context import ServiceContext
 from pantry.service.native.calls import Parameters, Value, function
 from pantry.service.records import request_object
 from pantry.store.apps import Apps
@@ -21,7 +21,7 @@ MAX_WAIT = 60.0  # seconds of one wait_request
 
 
 @function("check")
-def handshake(desk: Desk, caller: Caller, given: Parameters) -> Value:
+def handshake(service: ServiceContext, caller: Caller, given: Parameters) -> Value:
     """Say who answers. Echoes `check`; needs no key."""
     check = given.given.get("check")
     if check is not None and (isinstance(check, bool) or not isinstance(check, int)):
@@ -33,25 +33,25 @@ def handshake(desk: Desk, caller: Caller, given: Parameters) -> Value:
         "protocols": PROTOCOLS,
         "auth": "none" if caller.kind == "owner" else "key",
         "caller": caller.kind,
-        "register": desk.gateway.settings.register_apps,
+        "register": service.gateway.settings.register_apps,
     }
 
 
 @function("name")
-def register_app(desk: Desk, caller: Caller, given: Parameters) -> Value:
+def register_app(service: ServiceContext, caller: Caller, given: Parameters) -> Value:
     """Register a program. Gives its key, this once; needs no key."""
-    app, key = desk.registrar.register(given.text("name"))
+    app, key = service.registrar.register(given.text("name"))
     return {"app": app.id, "name": app.name, "key": key}
 
 
 @function()
-def whoami(desk: Desk, caller: Caller, given: Parameters) -> Value:
+def whoami(service: ServiceContext, caller: Caller, given: Parameters) -> Value:
     """Say who calls and what they may do."""
     if caller.kind == "nobody":
         raise UnauthorisedError("A key is needed for this.", hint="Register with the function register_app.")
     if caller.app is None:
         return {"kind": caller.kind, "name": caller.name, "permissions": [each.value for each in Permission]}
-    app, now = Apps(desk.gateway.store.database).get(caller.app), time.time()
+    app, now = Apps(service.gateway.store.database).get(caller.app), time.time()
     held = {name: grant for name, grant in app.grants.items() if not grant.expired(now)}
     return {
         "kind": "app",
@@ -62,49 +62,49 @@ def whoami(desk: Desk, caller: Caller, given: Parameters) -> Value:
             name.value: {"models": grant.models, "expires_at": grant.expires_at} for name, grant in held.items()
         },
         "tokens_per_day": app.tokens_per_day,
-        "used_today": app.used_today + desk.gateway.usage.waiting(app.id),
+        "used_today": app.used_today + service.gateway.usage.waiting(app.id),
     }
 
 
 @function("permissions", "reason")
-def request_permissions(desk: Desk, caller: Caller, given: Parameters) -> Value:
+def request_permissions(service: ServiceContext, caller: Caller, given: Parameters) -> Value:
     """Ask the user for permissions. Gives the request."""
     _needs_app(caller)
     wanted = [Permission.parse(name) for name in given.texts("permissions")]
-    gateway = desk.gateway
+    gateway = service.gateway
     reason = given.optional_text("reason") or ""
     made = ask_for_permissions(gateway.store.database, gateway.settings, caller, wanted, reason)
-    return request_object(desk, gateway.announce(made))
+    return request_object(service, gateway.announce(made))
 
 
 @function("request")
-def get_request(desk: Desk, caller: Caller, given: Parameters) -> Value:
+def get_request(service: ServiceContext, caller: Caller, given: Parameters) -> Value:
     """One request of the caller's: what became of it."""
-    return request_object(desk, _request(desk, caller, given))
+    return request_object(service, _request(service, caller, given))
 
 
 @function("request", "timeout")
-async def wait_request(desk: Desk, caller: Caller, given: Parameters) -> Value:
+async def wait_request(service: ServiceContext, caller: Caller, given: Parameters) -> Value:
     """As get_request, but answers only when the request is complete or `timeout` seconds (30) are over."""
     deadline = time.monotonic() + given.number("timeout", 30, 0, MAX_WAIT)
     while True:
-        request = _request(desk, caller, given)  # the answer may come from another process: only looking tells
+        request = _request(service, caller, given)  # the answer may come from another process: only looking tells
         if request.complete or time.monotonic() >= deadline:
-            return request_object(desk, request)
+            return request_object(service, request)
         await asyncio.sleep(POLL)
 
 
 @function()
-def list_requests(desk: Desk, caller: Caller, given: Parameters) -> Value:
+def list_requests(service: ServiceContext, caller: Caller, given: Parameters) -> Value:
     """The requests of the calling app; the owner sees those of all."""
     if caller.kind == "nobody":
         raise UnauthorisedError("A key is needed for this.", hint="Register with the function register_app.")
-    found = Requests(desk.gateway.store.database).list(app=caller.app)
-    return {"requests": [request_object(desk, each) for each in found]}
+    found = Requests(service.gateway.store.database).list(app=caller.app)
+    return {"requests": [request_object(service, each) for each in found]}
 
 
-def _request(desk: Desk, caller: Caller, given: Parameters) -> AppRequest:
-    return own_request(desk.gateway.store.database, caller, given.text("request"))
+def _request(service: ServiceContext, caller: Caller, given: Parameters) -> AppRequest:
+    return own_request(service.gateway.store.database, caller, given.text("request"))
 
 
 def _needs_app(caller: Caller) -> None:

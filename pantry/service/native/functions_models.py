@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 from pantry.access.requests import approval_needed
 from pantry.core.errors import ModelNotFoundError, UsageError
 from pantry.core.permissions import Action, Caller
-from pantry.service.models import SAMPLING, Completion, Desk, ModelQuery
+from pantry.service.context import ServiceContext
+from pantry.service.generation.request import SAMPLING
+from pantry.service.generation.text import Completion, write
+from pantry.service.models import ModelQuery
 from pantry.service.native.calls import Parameters, Partial, Stream, Value, function
 from pantry.service.records import answer_object, model_object, request_object
 from pantry.store.models import InstalledModel
@@ -23,74 +26,74 @@ MAX_PROMPT = 16_000_000  # characters; the line and body limits come first
     "preferred_model", "fallback_mode", "model_requirements", "prefer", "prompt", "messages", "system", "raw", "stream",
     *SAMPLING,
 )  # fmt: skip
-async def call_llm(desk: Desk, caller: Caller, given: Parameters) -> Stream:
+async def call_llm(service: ServiceContext, caller: Caller, given: Parameters) -> Stream:
     """Ask a model. With `prompt` or `messages` it answers; without it says which model it would be, and why."""
-    desk.gateway.permit(caller, Action.GENERATE)
+    service.gateway.permit(caller, Action.GENERATE)
     wish = parse_query(given)
-    choice, model = await desk.choose(caller, wish)
+    choice, model = await service.models.choose(caller, wish)
     messages = _messages(given)
     if not messages:
         yield choice.to_json()
         return
     if model is None:
-        await _ask_for_download(desk, caller, choice)
-        model = await desk.gateway.model(choice.model)
+        await _ask_for_download(service, caller, choice)
+        model = await service.gateway.model(choice.model)
     stream, raw = given.flag("stream"), given.flag("raw")
     if wish.mode == "none":
-        _refuse_silent_load(desk, caller, model)
-    written = Completion()
-    pieces = desk.write(caller, model, messages, given.others(SAMPLING), written, raw=raw)
+        _refuse_silent_load(service, caller, model)
+    completion = Completion()
+    pieces = write(service.gateway, caller, model, messages, given.others(SAMPLING), completion, raw=raw)
     async with contextlib.aclosing(pieces):
         async for text in pieces:
             if stream:
                 yield Partial(text=text)
-    yield answer_object(model, written) | {"choice": choice.to_json()}
+    yield answer_object(model, completion) | {"choice": choice.to_json()}
 
 
 @function("preferred_model", "fallback_mode", "model_requirements", "prefer")
-async def choose(desk: Desk, caller: Caller, given: Parameters) -> Value:
+async def choose(service: ServiceContext, caller: Caller, given: Parameters) -> Value:
     """Which model a call_llm with these parameters would use, and why."""
-    desk.gateway.permit(caller, Action.GENERATE)
-    choice, _ = await desk.choose(caller, parse_query(given))
+    service.gateway.permit(caller, Action.GENERATE)
+    choice, _ = await service.models.choose(caller, parse_query(given))
     return choice.to_json()
 
 
 @function()
-async def list_models(desk: Desk, caller: Caller, given: Parameters) -> Value:
+async def list_models(service: ServiceContext, caller: Caller, given: Parameters) -> Value:
     """The installed models that the caller may see."""
-    return {"models": [model_object(desk, model) for model in await desk.visible(caller)]}
+    return {"models": [model_object(service, model) for model in await service.models.visible(caller)]}
 
 
 @function("model")
-async def load_llm(desk: Desk, caller: Caller, given: Parameters) -> Value:
+async def load_llm(service: ServiceContext, caller: Caller, given: Parameters) -> Value:
     """Load a model, or ask the user to let it be loaded."""
     name = given.text("model")
-    request = await desk.load(caller, name)
-    return {"model": name, "state": "loaded" if request is None else "requested"} | _asked(desk, request)
+    request = await service.models.load(caller, name)
+    return {"model": name, "state": "loaded" if request is None else "requested"} | _asked(service, request)
 
 
 @function("model")
-async def unload_llm(desk: Desk, caller: Caller, given: Parameters) -> Value:
+async def unload_llm(service: ServiceContext, caller: Caller, given: Parameters) -> Value:
     """Unload a model, or ask the user to let it be unloaded."""
     name = given.text("model")
-    request = await desk.unload(caller, name)
-    return {"model": name, "state": "unloaded" if request is None else "requested"} | _asked(desk, request)
+    request = await service.models.unload(caller, name)
+    return {"model": name, "state": "unloaded" if request is None else "requested"} | _asked(service, request)
 
 
 @function("model", "url")
-async def download_model(desk: Desk, caller: Caller, given: Parameters) -> Value:
+async def download_model(service: ServiceContext, caller: Caller, given: Parameters) -> Value:
     """Download a model, or ask the user to let it be downloaded. `url` works where the user turned it on."""
     name = given.text("model")
-    request = await desk.download(caller, name, given.optional_text("url", 2000))
+    request = await service.models.download(caller, name, given.optional_text("url", 2000))
     state = "installed" if request is None else "downloading" if request.accepted else "requested"
-    return {"model": name, "state": state} | _asked(desk, request)
+    return {"model": name, "state": state} | _asked(service, request)
 
 
 @function("model")
-async def bare_model(desk: Desk, caller: Caller, given: Parameters) -> Value:
+async def bare_model(service: ServiceContext, caller: Caller, given: Parameters) -> Value:
     """The path of a model's verified, read-only file."""
-    model, path = await desk.bare_model(caller, given.text("model"))
-    return {"model": model_object(desk, model), "path": str(path)}
+    model, path = await service.models.bare_model(caller, given.text("model"))
+    return {"model": model_object(service, model), "path": str(path)}
 
 
 def parse_query(given: Parameters) -> ModelQuery:
@@ -117,20 +120,20 @@ def _messages(given: Parameters) -> list[dict[str, Any]]:
     return [{"role": "system", "content": system}, *found] if system and found else found
 
 
-def _refuse_silent_load(desk: Desk, caller: Caller, model: InstalledModel) -> None:
+def _refuse_silent_load(service: ServiceContext, caller: Caller, model: InstalledModel) -> None:
     """With the mode none nothing is asked of the user: a model that may not be loaded is an error."""
-    if caller.kind == "owner" or desk.gateway.is_loaded(model.name):
+    if caller.kind == "owner" or service.gateway.is_loaded(model.name):
         return
-    desk.gateway.permit(caller, Action.LOAD, model.name)
+    service.gateway.permit(caller, Action.LOAD, model.name)
 
 
-async def _ask_for_download(desk: Desk, caller: Caller, choice: Choice) -> None:
-    request = await desk.download(caller, choice.model)
+async def _ask_for_download(service: ServiceContext, caller: Caller, choice: Choice) -> None:
+    request = await service.models.download(caller, choice.model)
     if request is not None:
         raise approval_needed(request, f"{choice.model} would suit and is not installed.")
     if choice.action != "download":
         raise ModelNotFoundError(f"There is no model {choice.model!r} here.")
 
 
-def _asked(desk: Desk, request: Any) -> dict[str, Any]:
-    return {} if request is None else {"request": request_object(desk, request)}
+def _asked(service: ServiceContext, request: Any) -> dict[str, Any]:
+    return {} if request is None else {"request": request_object(service, request)}

@@ -7,7 +7,9 @@ import datetime
 from typing import Any
 
 from pantry.core.permissions import Action, Caller
-from pantry.service.models import SAMPLING, Completion, Desk
+from pantry.service.context import ServiceContext
+from pantry.service.generation.request import SAMPLING
+from pantry.service.generation.text import Completion
 from pantry.service.native.calls import Parameters, Partial, Stream, Value, function
 from pantry.service.native.functions_models import MAX_PROMPT, parse_query
 from pantry.service.records import answer_object
@@ -15,59 +17,59 @@ from pantry.store.sessions import Session
 
 
 @function("preferred_model", "fallback_mode", "model_requirements", "prefer", "system", *SAMPLING)
-async def create_session(desk: Desk, caller: Caller, given: Parameters) -> Value:
+async def create_session(service: ServiceContext, caller: Caller, given: Parameters) -> Value:
     """Start a conversation that the service keeps, with a model chosen as in call_llm."""
-    desk.gateway.permit(caller, Action.GENERATE)
-    choice, found = await desk.choose(caller, parse_query(given))
-    model = found or await desk.gateway.model(choice.model)
+    service.gateway.permit(caller, Action.GENERATE)
+    choice, found = await service.models.choose(caller, parse_query(given))
+    model = found or await service.gateway.model(choice.model)
     system = given.optional_text("system", MAX_PROMPT)
-    session = await desk.create_session(caller, model, given.others(SAMPLING), system)
+    session = await service.sessions.create(caller, model, given.others(SAMPLING), system)
     return session_object(session) | {"choice": choice.to_json()}
 
 
 @function("session", "prompt", "stream", *SAMPLING)
-async def call_session(desk: Desk, caller: Caller, given: Parameters) -> Stream:
+async def call_session(service: ServiceContext, caller: Caller, given: Parameters) -> Stream:
     """Say something in a session; the answer and the history are kept."""
     prompt = given.text("prompt", MAX_PROMPT)
-    session, stream, written = given.text("session"), given.flag("stream"), Completion()
-    model = await desk.gateway.model(str(desk.sessions.get(caller.app, session).model))
-    pieces = desk.say(caller, session, prompt, given.others(SAMPLING), written)
+    session, stream, completion = given.text("session"), given.flag("stream"), Completion()
+    model = await service.gateway.model(str(service.sessions.book.get(caller.app, session).model))
+    pieces = service.sessions.say(caller, session, prompt, given.others(SAMPLING), completion)
     async with contextlib.aclosing(pieces):
         async for text in pieces:
             if stream:
                 yield Partial(text=text)
-    yield answer_object(model, written) | {"session": session}
+    yield answer_object(model, completion) | {"session": session}
 
 
 @function()
-def list_sessions(desk: Desk, caller: Caller, given: Parameters) -> Value:
+def list_sessions(service: ServiceContext, caller: Caller, given: Parameters) -> Value:
     """The caller's sessions, the last used first."""
-    desk.gateway.permit(caller, Action.GENERATE)
-    return {"sessions": [session_object(each) for each in desk.sessions.of_app(caller.app)]}
+    service.gateway.permit(caller, Action.GENERATE)
+    return {"sessions": [session_object(each) for each in service.sessions.book.of_app(caller.app)]}
 
 
 @function("session")
-async def get_session(desk: Desk, caller: Caller, given: Parameters) -> Value:
+async def get_session(service: ServiceContext, caller: Caller, given: Parameters) -> Value:
     """One session with its history."""
-    desk.gateway.permit(caller, Action.GENERATE)
-    session = desk.sessions.get(caller.app, given.text("session"))
-    await desk.unlock_sessions()
-    return session_object(session) | {"messages": desk.sessions.messages(session)}
+    service.gateway.permit(caller, Action.GENERATE)
+    session = service.sessions.book.get(caller.app, given.text("session"))
+    await service.sessions.unlock()
+    return session_object(session) | {"messages": service.sessions.book.messages(session)}
 
 
 @function("session")
-def interrupt_session(desk: Desk, caller: Caller, given: Parameters) -> Value:
+def interrupt_session(service: ServiceContext, caller: Caller, given: Parameters) -> Value:
     """Stop the answer that a session is writing; what was written is kept."""
-    desk.gateway.permit(caller, Action.GENERATE)
-    return {"session": given.text("session"), "interrupted": desk.interrupt(caller, given.text("session"))}
+    service.gateway.permit(caller, Action.GENERATE)
+    return {"session": given.text("session"), "interrupted": service.sessions.interrupt(caller, given.text("session"))}
 
 
 @function("session")
-def delete_session(desk: Desk, caller: Caller, given: Parameters) -> Value:
+def delete_session(service: ServiceContext, caller: Caller, given: Parameters) -> Value:
     """Delete a session with its history."""
-    desk.gateway.permit(caller, Action.GENERATE)
-    session = desk.sessions.get(caller.app, given.text("session"))
-    desk.delete_session(caller, session.id)
+    service.gateway.permit(caller, Action.GENERATE)
+    session = service.sessions.book.get(caller.app, given.text("session"))
+    service.sessions.delete(caller, session.id)
     return {"session": session.id, "deleted": True}
 
 

@@ -8,23 +8,19 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from pantry.core.errors import PantryError, UsageError, error_classes
-from pantry.service.generation import sse as _sse
-from pantry.service.http import caller_of, read_json
-from pantry.service.models import DESK
-from pantry.service.native import functions_apps as _functions_apps
-from pantry.service.native import functions_models as _functions_models
-from pantry.service.native import functions_sessions as _functions_sessions
+from pantry.service.context import CONTEXT
+from pantry.service.generation import sse
+from pantry.service.http import caller_of, read_json, send
 from pantry.service.native.calls import Call, Value, failure, outcome, parse_call, replies
 from pantry.service.state import GATEWAY
+from pantry.service.surface import Surface
 
 routes = web.RouteTableDef()
-PATH = "/call"
-FUNCTION_FILES = (_functions_apps, _functions_models, _functions_sessions)
-"""Importing them offers their functions."""
+surface = Surface(routes, failure, needs_key=False)
 _STATUS = {kind.code: kind.status for kind in error_classes()}
 
 
-@routes.post(PATH)
+@routes.post("/call")
 async def call(request: web.Request) -> web.StreamResponse:
     """Call a function of the native API: `{"function": NAME, "parameters": {...}}`."""
     try:
@@ -34,7 +30,7 @@ async def call(request: web.Request) -> web.StreamResponse:
     except PantryError as error:
         return _whole(failure(error), None, error.status)
     try:
-        result = outcome(request.app[DESK], caller_of(request), parsed)
+        result = outcome(request.app[CONTEXT], caller_of(request), parsed)
     except PantryError as error:
         return _whole(failure(error), parsed, error.status)
     async with contextlib.aclosing(replies(result)) as answers:
@@ -47,12 +43,12 @@ async def call(request: web.Request) -> web.StreamResponse:
 async def _stream(
     request: web.Request, parsed: Call, first: Value, answers: AsyncIterator[Value]
 ) -> web.StreamResponse:
-    gateway = request.app[GATEWAY]
+    settings = request.app[GATEWAY].settings
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     await response.prepare(request)
-    await gateway.write(request, response, _sse.encode(_with_id(first, parsed)))
+    await send(request, response, sse.encode(_with_id(first, parsed)), settings)
     async for answer in answers:
-        await gateway.write(request, response, _sse.encode(_with_id(answer, parsed)))
+        await send(request, response, sse.encode(_with_id(answer, parsed)), settings)
     await response.write_eof()
     return response
 

@@ -18,8 +18,8 @@ from typing import Any
 from pantry.core.errors import BusyError, ForbiddenError, PantryError, TooLargeError, UsageError
 from pantry.core.foreign_json import parse_json
 from pantry.core.permissions import NOBODY, OWNER, Caller
+from pantry.service.context import ServiceContext
 from pantry.service.guard import check_peer
-from pantry.service.models import Desk
 from pantry.service.native.calls import Call, Value, failure, outcome, parse_call, replies, success
 
 log = logging.getLogger("pantry.service")
@@ -34,13 +34,13 @@ class LeftError(ConnectionError):
 class CallServer:
     """Accepts connections of programs and answers their calls."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+    def __init__(self, service: ServiceContext) -> None:
+        self.service = service
         self._connections: set[asyncio.Task[None]] = set()
 
     async def listen(self, sock: socket, backlog: int) -> asyncio.AbstractServer:
         """Answer on a bound socket until `close`."""
-        limit = self.desk.gateway.settings.max_line
+        limit = self.service.gateway.settings.max_line
         return await asyncio.start_unix_server(self._accept, sock=sock, limit=limit, backlog=backlog)
 
     async def close(self) -> None:
@@ -52,10 +52,10 @@ class CallServer:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - runs as a task
-        connection = _Connection(self.desk, reader, writer)
+        connection = _Connection(self.service, reader, writer)
         self._connections.add(task)
         try:
-            if len(self._connections) > self.desk.gateway.settings.max_connections:
+            if len(self._connections) > self.service.gateway.settings.max_connections:
                 raise BusyError("Too many connections are open (setting max_connections).")
             check_peer(writer.get_extra_info("socket"))
             await connection.serve()
@@ -72,8 +72,8 @@ class CallServer:
 class _Connection:
     """One program's connection."""
 
-    def __init__(self, desk: Desk, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._desk, self._settings = desk, desk.gateway.settings
+    def __init__(self, service: ServiceContext, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._service, self._settings = service, service.gateway.settings
         self._reader, self._writer = reader, writer
         self._key: str | None = None
         self._calls: set[asyncio.Task[None]] = set()
@@ -141,7 +141,7 @@ class _Connection:
         try:
             body = parse_json(line, "The line")
             call = parse_call(body)
-            result = outcome(self._desk, self._caller(call), call)
+            result = outcome(self._service, self._caller(call), call)
         except PantryError as error:
             await self.send(_with_id(failure(error), call.id if call else _id_of(line)))
             return
@@ -182,10 +182,10 @@ class _Connection:
         if call.function.name in ("handshake", "register_app") and call.key is None:
             return OWNER if self._key is None else NOBODY
         if call.key is not None:
-            caller = self._desk.gateway.recognise(call.key)
+            caller = self._service.gateway.recognise(call.key)
             self._key = call.key
             return caller
-        return OWNER if self._key is None else self._desk.gateway.recognise(self._key)
+        return OWNER if self._key is None else self._service.gateway.recognise(self._key)
 
 
 def _with_id(reply: Value, id: Any) -> Value:

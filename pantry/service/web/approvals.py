@@ -10,14 +10,16 @@ from aiohttp import web
 from pantry.access.requests import Limits, approve, describe, refuse
 from pantry.core.errors import UsageError
 from pantry.core.permissions import Permission
+from pantry.service.context import CONTEXT
 from pantry.service.http import read_json
-from pantry.service.models import DESK
 from pantry.service.records import loaded_object, request_object
 from pantry.service.state import GATEWAY
+from pantry.service.surface import Surface
 from pantry.store.apps import Apps
 from pantry.store.requests import AppRequest, Requests
 
 routes = web.RouteTableDef()
+surface = Surface(routes)
 LINES = web.AppKey("lines", dict[str, str])
 """The descriptions of the requests last shown, by id: the page asks often, and the catalogue takes milliseconds."""
 ANSWERED = 12  # answered requests that the page shows
@@ -28,14 +30,14 @@ MAX_PATTERNS, MAX_PATTERN = 100, 200  # of an approval's model names, and charac
 @routes.get("/admin/overview")
 async def overview(request: web.Request) -> web.Response:
     """All that the owner's page shows: requests, apps with their sessions, loaded models, the service."""
-    gateway, desk = request.app[GATEWAY], request.app[DESK]
+    gateway, service = request.app[GATEWAY], request.app[CONTEXT]
     database = gateway.store.database
     found, known = Requests(database), request.app[LINES]
     now = [*found.list(state="pending"), *found.list(state="approved")]
     lines = {each.id: known.get(each.id) or _line(request, each) for each in now}
     known.clear()
     known.update(lines)
-    totals = desk.sessions.totals()
+    totals = service.sessions.book.totals()
     return web.json_response(
         {
             "service": asdict(gateway.info) if gateway.info else None,
@@ -92,11 +94,11 @@ async def limit(request: web.Request) -> web.Response:
 @routes.delete("/admin/apps/{id}/sessions")
 async def forget_sessions(request: web.Request) -> web.Response:
     """Stop and delete the sessions of an app."""
-    desk = request.app[DESK]
+    service = request.app[CONTEXT]
     caller = Apps(request.app[GATEWAY].store.database).get(request.match_info["id"]).caller()
-    found = desk.sessions.of_app(caller.app)
+    found = service.sessions.book.of_app(caller.app)
     for session in found:
-        desk.delete_session(caller, session.id)
+        service.sessions.delete(caller, session.id)
     return web.json_response({"app": caller.app, "deleted": len(found)})
 
 
@@ -111,11 +113,11 @@ async def requests(request: web.Request) -> web.Response:
 @routes.post("/admin/requests/{id}/approve")
 async def say_yes(request: web.Request) -> web.Response:
     """Approve: `{"always": false, "models": ["qwen3*"], "days": 30, "tokens_per_day": 20000}`, all optional."""
-    gateway, desk = request.app[GATEWAY], request.app[DESK]
+    gateway, service = request.app[GATEWAY], request.app[CONTEXT]
     limits = _limits(await read_json(request, gateway.settings) if request.can_read_body else {})
     found = Requests(gateway.store.database).get(request.match_info["id"])
     decided = approve(gateway.store.database, found, limits)
-    desk.runner.wake()
+    service.jobs.wake()
     return web.json_response(_request_object(request, decided, _line(request, decided)))
 
 
@@ -158,7 +160,7 @@ def _line(request: web.Request, found: AppRequest) -> str:
 
 
 def _request_object(request: web.Request, found: AppRequest, line: str) -> dict[str, Any]:
-    told = request_object(request.app[DESK], found)
+    told = request_object(request.app[CONTEXT], found)
     return {**told, "app_name": found.app_name, "reason": found.reason, "description": line}
 
 

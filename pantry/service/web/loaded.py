@@ -12,8 +12,10 @@ from pantry.core.refs import ModelName
 from pantry.service.http import read_json
 from pantry.service.records import loaded_object
 from pantry.service.state import GATEWAY, Gateway
+from pantry.service.surface import Surface
 
 routes = web.RouteTableDef()
+surface = Surface(routes)
 
 
 @routes.get("/admin/service")

@@ -18,8 +18,10 @@ from pantry.core.errors import ForbiddenError, NotFoundError, UnauthorisedError,
 from pantry.service.browser import check_user, cookie_name, is_logged_in
 from pantry.service.http import caller_of, read_json
 from pantry.service.state import GATEWAY
+from pantry.service.surface import Surface
 
 routes = web.RouteTableDef()
+surface = Surface(routes)
 FOLDER = "/ui/"
 OPEN_PATHS = frozenset({"/", "/ui/login", "/ui/logout"})
 """What needs no key, beside the files under FOLDER."""

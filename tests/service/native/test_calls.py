@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from pantry.core.errors import PantryError, UsageError
 from pantry.core.foreign_json import MAX_DEPTH, parse_json
 from pantry.service.api._compat2023_forms import choose_flex, entry_from, name_from_id, permissions_from, sampling_from
-from pantry.service.native import http as native
-from pantry.service.native.calls import FUNCTIONS, Parameters, parse_call
+from pantry.service.native.calls import Parameters, functions, parse_call
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
@@ -21,9 +20,8 @@ ANYTHING = st.recursive(
 
 
 def test_every_function_says_what_it_does() -> None:
-    assert native.FUNCTION_FILES
-    assert {"handshake", "call_llm", "load_llm", "unload_llm", "download_model"} <= set(FUNCTIONS)
-    assert all(each.doc for each in FUNCTIONS.values())
+    assert {"handshake", "call_llm", "load_llm", "unload_llm", "download_model"} <= set(functions())
+    assert all(each.doc for each in functions().values())
 
 
 @given(st.binary(max_size=200))
@@ -49,7 +47,7 @@ def test_depth_is_bounded(levels: int, fits: bool) -> None:
 def test_any_object_is_a_call_or_a_clear_error(body: object, parameters: object) -> None:
     for given_body in (body, {"function": "handshake", "parameters": parameters}, {"function": body}):
         with contextlib.suppress(PantryError):
-            assert parse_call(given_body).function.name in FUNCTIONS
+            assert parse_call(given_body).function.name in functions()
 
 
 @given(ANYTHING)

@@ -10,12 +10,9 @@ import pytest
 import uvloop
 
 from pantry.core.settings import Settings
-from pantry.service.models import Desk
+from pantry.service.context import ServiceContext
 from pantry.service.native.calls import parse_call
-from pantry.service.native.http import FUNCTION_FILES
 from pantry.service.native.socket import _Connection
-
-assert FUNCTION_FILES
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), TimeoutError(), ConnectionResetError(), RuntimeError("bug")])
@@ -29,8 +26,8 @@ def test_call_that_fails_with_any_error_is_answered(error: Exception) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             reader, writer = await asyncio.open_connection(sock=ours)
-            desk = cast(Desk, SimpleNamespace(gateway=SimpleNamespace(settings=Settings())))
-            connection = _Connection(desk, reader, writer)
+            service = cast(ServiceContext, SimpleNamespace(gateway=SimpleNamespace(settings=Settings())))
+            connection = _Connection(service, reader, writer)
             await connection._run(parse_call({"function": "whoami", "id": 7}), fails())
             await connection.end()
             return theirs.recv(10_000)
@@ -49,8 +46,8 @@ def test_program_that_left_is_no_fault(caplog: pytest.LogCaptureFixture) -> None
         ours, theirs = socket.socketpair()
         theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours)
-        desk = cast(Desk, SimpleNamespace(gateway=SimpleNamespace(settings=Settings())))
-        connection = _Connection(desk, reader, writer)
+        service = cast(ServiceContext, SimpleNamespace(gateway=SimpleNamespace(settings=Settings())))
+        connection = _Connection(service, reader, writer)
         writer.transport.abort()
         await asyncio.sleep(0.01)
         await connection._run(parse_call({"function": "whoami"}), told())
