@@ -14,6 +14,7 @@ from aiohttp import web
 
 from pantry.core.errors import BusyError, EngineError, PantryError, PromptTooLongError, UsageError
 from pantry.core.permissions import Caller
+from pantry.core.settings import Settings
 from pantry.engines.worker import Worker
 from pantry.service.generation import sse
 from pantry.service.generation.engine_stream import EngineReader
@@ -114,26 +115,33 @@ async def _stream(request: web.Request, running: _Running, translator: Translato
     settings = request.app[GATEWAY].settings
     response = web.StreamResponse(headers={"Content-Type": translator.content_type, "Cache-Control": "no-cache"})
     await response.prepare(request)
-    reader, splices = running.reader, translator.splices
+    out: list[bytes] = []  # what was translated and is not sent yet: it goes out before an error
     try:
         async for block in running.blocks():
-            if splices and reader.is_plain(block):
-                out = block
+            if translator.splices and running.reader.is_plain(block):
+                out.append(block)
             else:
-                out = b"".join(translator.feed(event) for event in running.events(block))
-            if out:
-                await send(request, response, out, settings)
-        await send(request, response, translator.end(), settings)
+                for event in running.events(block):
+                    out.append(translator.feed(event))  # noqa: PERF401 (kept when a later event raises)
+            await _flush(request, response, out, settings)
+        out.append(translator.end())
     except PantryError as error:  # the status line is gone already, so the error travels in the stream
-        await send(request, response, translator.feed(Failure(error)), settings)
+        out.append(translator.feed(Failure(error)))
     except ConnectionResetError:
         raise
     except Exception:
         log.exception("a fault in the middle of an answer")
-        fault = PantryError("A fault in Pantry itself; the service's log says where.")
-        await send(request, response, translator.feed(Failure(fault)), settings)
+        out.append(translator.feed(Failure(PantryError("A fault in Pantry itself; the service's log says where."))))
+    await _flush(request, response, out, settings)
     await response.write_eof()
     return response
+
+
+async def _flush(request: web.Request, response: web.StreamResponse, out: list[bytes], settings: Settings) -> None:
+    data = b"".join(out)
+    out.clear()
+    if data:
+        await send(request, response, data, settings)
 
 
 @contextlib.asynccontextmanager
