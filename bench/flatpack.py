@@ -29,26 +29,26 @@ for file in sorted(source.iterdir()):
     "pack": "from pantry.flatpack.archive.archive import pack; pack(source, work / 'a.fpk')",
     "pack --store": "from pantry.flatpack.archive.archive import pack; pack(source, work / 's.fpk', level=None)",
     "sign": """
-from pantry.flatpack.signature import sign
-from pantry.flatpack.keys import load_private_key
+from pantry.flatpack.signing.signature import sign
+from pantry.flatpack.signing.keys import load_private_key
 sign(work / 'a.fpk', [load_private_key((work / 'key.pem').read_bytes(), None, 'key')], work / 'b.fpk')
 """,
     "verify": """
-from pantry.flatpack.signature import verify
-from pantry.flatpack.keys import load_public_key
-from pantry.flatpack.trust import Trust
+from pantry.flatpack.signing.signature import verify
+from pantry.flatpack.signing.keys import load_public_key
+from pantry.flatpack.signing.trust import Trust
 assert verify(work / 'b.fpk', Trust.only(load_public_key((work / 'pub.pem').read_bytes(), 'key'))).ok
 """,
     "unbox": """
 import shutil
-from pantry.flatpack.archive import Reader
+from pantry.flatpack.archive.archive import Reader
 shutil.rmtree(work / 'out', ignore_errors=True)
 start, before = time.perf_counter(), sum(os.times()[:4])
 with Reader(work / 'b.fpk') as reader:
     reader.unbox(work / 'out')
 """,
     "inspect": """
-from pantry.flatpack.archive import Reader
+from pantry.flatpack.archive.archive import Reader
 start, before = time.perf_counter(), sum(os.times()[:4])
 with Reader(work / 'b.fpk') as reader:
     reader.manifest, len(reader.entries)
@@ -67,7 +67,8 @@ print(seconds, sum(os.times()[:4]) - before, peak)
 """
 PREAMBLE = """
 import hashlib, shutil
-import pantry.flatpack.archive, pantry.flatpack.keys, pantry.flatpack.signature, pantry.flatpack.trust
+import pantry.flatpack.archive.archive, pantry.flatpack.signing.keys
+import pantry.flatpack.signing.signature, pantry.flatpack.signing.trust
 """
 MANIFEST = """flatpack = 2
 kind = "model"

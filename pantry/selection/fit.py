@@ -286,4 +286,4 @@ def _of_safetensors(path: Path) -> tuple[Architecture, str]:
     return Architecture(
         blocks, 0, size - layers * (size // layers), number("vocab_size"), width, number("intermediate_size"),
         number("max_position_embeddings") or None,
-    ), max(set(kinds), key=kinds.count) if kinds else "unknown"  # fmt: skip
+    ), max(set(kinds), key=kinds.count).upper() if kinds else "unknown"  # fmt: skip

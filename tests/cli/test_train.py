@@ -18,7 +18,7 @@ from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.operations.flatpacks import start_flatpack
 from pantry.store.models import Store
-from tests.workshop.training.conftest import TINY, write_text
+from tests.workshop.conftest import TINY, write_text
 
 PANTRY = [sys.executable, "-W", "error", "-m", "pantry"]
 

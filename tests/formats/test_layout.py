@@ -65,23 +65,24 @@ def row(dtype: str = "F32", shape: object = (2,), offsets: object = (0, 8)) -> d
 @pytest.mark.parametrize(
     ("rows", "fault"),
     [
-        ({"a": row(offsets=(0, 9))}, "ends at byte"),
-        ({"a": row(offsets=(8, 0))}, "ends at byte"),
-        ({"a": row(offsets=(-8, 0))}, "no whole number"),
-        ({"a": row(shape=(3,))}, "does not fill"),
-        ({"a": row(shape=(2.0,))}, "no whole number"),
-        ({"a": row(shape=(-1, -2))}, "no whole number"),
-        ({"a": row(shape=[True, 2])}, "no whole number"),
-        ({"a": row(shape=(2**63,))}, "too large"),
-        ({"a": row(shape=(1,) * 65)}, "65 dimensions"),
-        ({"a": row(shape=7)}, "no proper"),
-        ({"a": 5}, "no proper"),
+        ({"a": row(offsets=(0, 9))}, "needs 8 bytes, its range 0 to 9 has 9"),
+        ({"a": row(offsets=(8, 0))}, "needs 8 bytes, its range 8 to 0 has -8"),
+        ({"a": row(offsets=(-8, 0))}, "impossible shape or range"),
+        ({"a": row(shape=(3,))}, "needs 12 bytes, its range 0 to 8 has 8"),
+        ({"a": row(shape=(2.0,))}, "impossible shape or range"),
+        ({"a": row(shape=(-1, -2))}, "impossible shape or range"),
+        ({"a": row(shape=[True, 2])}, "impossible shape or range"),
+        ({"a": row(shape=(2**63,))}, "impossible shape or range"),
+        ({"a": row(shape=(1,) * 65)}, "impossible shape or range"),
+        ({"a": row(shape=7)}, "impossible shape or range"),
+        ({"a": 5}, "must have dtype, shape and data_offsets"),
         ({"a": row(), "b": row()}, "overlap"),
         (b'{"a": {}, "a": {}}', "twice"),
-        (b"[1]", "not a JSON object"),
-        (b"{", "not valid JSON"),
-        (b"[" * 100_000, "not valid JSON"),
-        (b"\xff\xfe", "not valid JSON"),
+        (b"[1]", "does not start a JSON object"),
+        (b"{", "its header is not JSON"),
+        (b"[" * 100_000, "does not start a JSON object"),
+        (b'{"a":' * 100_000, "its header is not JSON"),
+        (b"\xff\xfe", "does not start a JSON object"),
     ],
 )
 def test_a_safetensors_header_that_lies_is_refused(tmp_path: Path, rows: object, fault: str) -> None:
@@ -93,14 +94,14 @@ def test_a_safetensors_header_that_lies_is_refused(tmp_path: Path, rows: object,
 def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "m.safetensors"
     file.write_bytes(content)
-    with pytest.raises(BadFileError, match=r"m\.safetensors is damaged"):
+    with pytest.raises(BadFileError, match=r"m\.safetensors is cut short or damaged"):
         read_layout(file)
 
 
 def test_a_truncated_safetensors_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "m.safetensors"
     file.write_bytes(safetensors(base_tensors())[:-1])
-    with pytest.raises(BadFileError, match="ends at byte"):
+    with pytest.raises(BadFileError, match="its tensors end at byte"):
         read_layout(file)
 
 

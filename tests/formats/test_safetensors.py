@@ -29,7 +29,10 @@ def write(tmp_path: Path, content: bytes) -> Path:
 def test_header_is_read(tmp_path: Path) -> None:
     header = {"__metadata__": {"format": "pt"}, "b": tensor([2], 4, 12), "a": tensor([1], 0, 4)}
     found = read_header(write(tmp_path, build(header, b"\x00" * 12)))
-    assert [each.name for each in found.tensors] == ["a", "b"]
+    assert [(each.name, each.dtype, each.start, each.length) for each in found.tensors] == [
+        ("b", "f32", found.data_start + 4, 8),
+        ("a", "f32", found.data_start, 4),
+    ]
     assert found.parameters == 3
     assert found.metadata == {"format": "pt"}
 

@@ -246,7 +246,7 @@ def test_a_hundred_thousand_empty_files_take_seconds(source: Path, tmp_path: Pat
 MEMORY = """
 import sys, re
 from pathlib import Path
-from pantry.flatpack.archive import Reader, pack
+from pantry.flatpack.archive.archive import Reader, pack
 source, base = Path(sys.argv[1]), Path(sys.argv[2])
 path = pack(source, base / "a.fpk", level=None).path
 with Reader(path) as reader:

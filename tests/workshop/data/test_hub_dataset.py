@@ -18,8 +18,8 @@ from pantry.workshop.data.documents import Turn
 from pantry.workshop.data.hub_card import licence_of
 from pantry.workshop.data.hub_dataset import PIN, PinnedDataset, pin_dataset, read_dataset
 from pantry.workshop.data.prepare import prepare
+from tests.workshop.conftest import MakeRecipe
 from tests.workshop.data.hub_server import Hub, serving
-from tests.workshop.training.conftest import MakeRecipe
 from tests.workshop.training.test_run import run
 
 pytest.importorskip("datasets")
@@ -177,8 +177,8 @@ FROM_THE_HUB = """
 import json, sys
 from pathlib import Path
 from pantry.core.errors import PantryError
-from pantry.workshop.training.prepare import prepare
-from pantry.workshop.training.recipe import RecipeFolder, make_recipe
+from pantry.workshop.data.prepare import prepare
+from pantry.workshop.recipe import RecipeFolder, make_recipe
 
 folder, room, steps = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 for settings, options in steps:

@@ -15,7 +15,7 @@ from pantry.workshop.data import parquet
 from pantry.workshop.data.documents import Document, Turn
 from pantry.workshop.data.prepare import prepare
 from pantry.workshop.data.sources import find_files, read_documents
-from tests.workshop.training.conftest import MakeRecipe
+from tests.workshop.conftest import MakeRecipe
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

@@ -333,7 +333,7 @@ def test_pytorch_files_are_rebuilt_byte_for_byte(tmp_path: Path) -> None:
 MEASURED = """
 import sys
 from pathlib import Path
-from tests.workshop.deltas import apply, make
+from tests.workshop.delta.deltas import apply, make
 folder = Path(sys.argv[2])
 if sys.argv[1] == "make":
     make(folder / "base", folder / "target", folder / "delta")

@@ -11,7 +11,7 @@ from torch import nn
 
 from pantry.workshop.recipe import make_recipe
 from pantry.workshop.training.parallel import joined, spread
-from tests.workshop.training.conftest import TINY
+from tests.workshop.conftest import TINY
 
 
 def stop_in_the_middle() -> None:

@@ -21,7 +21,7 @@ from pantry.workshop.training.loop import Trainer, choose_device
 from pantry.workshop.training.model import Llama, build_model
 from pantry.workshop.training.optimisers import ProcessorMuon, build_optimisers
 from pantry.workshop.training.schedule import Budget, rate
-from tests.workshop.training.conftest import MakeRecipe
+from tests.workshop.conftest import MakeRecipe
 
 SMALL = {"vocab": 70, "width": 24, "layers": 3, "heads": 2, "kv_heads": 1, "hidden": 40, "context": 16}
 

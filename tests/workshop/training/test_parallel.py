@@ -22,7 +22,7 @@ from pantry.core.errors import UsageError
 from pantry.workshop.recipe import RecipeFolder, make_recipe
 from pantry.workshop.training.metrics import read_metrics
 from pantry.workshop.training.parallel import Group, check_parts
-from tests.workshop.training.conftest import TINY, write_text
+from tests.workshop.conftest import TINY, write_text
 from tests.workshop.training.test_run import Seen, run
 
 SETTINGS = {**TINY, "batch": 8, "accumulate": 2, "tokens": 20 * 8 * 32, "onnx": False}

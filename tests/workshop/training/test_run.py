@@ -42,7 +42,7 @@ from pantry.workshop.training.metrics import Metrics, draw_losses, read_metrics
 from pantry.workshop.training.package import manifest_name
 from pantry.workshop.training.plan import check_fits, make_plan, training_bytes
 from pantry.workshop.training.run import Places, Trained, train
-from tests.workshop.training.conftest import MakeRecipe, write_text
+from tests.workshop.conftest import MakeRecipe, write_text
 
 
 class Seen:
@@ -296,8 +296,8 @@ from pathlib import Path
 import torch
 from pantry.workshop.training.loop import Trainer
 from pantry.workshop.training.plan import make_plan
-from pantry.workshop.training.prepare import prepare
-from pantry.workshop.training.recipe import read_recipe
+from pantry.workshop.data.prepare import prepare
+from pantry.workshop.recipe import read_recipe
 torch.set_num_threads(1)
 recipe = read_recipe(Path(sys.argv[1]), {"preset": sys.argv[3], "batch": int(sys.argv[2])})
 data = prepare(recipe, Path(sys.argv[1] + "-room"))

@@ -11,6 +11,7 @@ from pantry.engines import machine
 from pantry.evaluation.speeds import keep_speed
 from pantry.formats.memory import estimate
 from pantry.install.installed import add_model
+from pantry.operations.fit import fit_named
 from pantry.selection import fit
 from pantry.store.models import Store
 
@@ -149,7 +150,7 @@ def test_installed_model_is_read_once_and_kept_by_digest(paths: Paths, tiny_gguf
         assert fit.fit_installed(paths, store, model, SMALL) == first
         kept.write_text('{"layers": 5}')  # a damaged note is made again
         assert fit.fit_installed(paths, store, model, SMALL) == first
-    assert fit.fit_named(paths, BOOK, ["tiny", str(tiny_gguf), "phi-4"], SMALL)[0] == first
+    assert fit_named(paths, BOOK, ["tiny", str(tiny_gguf), "phi-4"], SMALL)[0] == first
 
 
 def test_measured_speed_takes_the_place_of_the_estimate(paths: Paths, tiny_gguf: Path) -> None:
@@ -163,7 +164,7 @@ def test_measured_speed_takes_the_place_of_the_estimate(paths: Paths, tiny_gguf:
 
 
 def test_starter_model_is_known_before_it_was_ever_used(paths: Paths) -> None:
-    (found,) = fit.fit_named(paths, BOOK, ["starter"], SMALL)
+    (found,) = fit_named(paths, BOOK, ["starter"], SMALL)
     assert found.exact
     assert found.best is not None
 
