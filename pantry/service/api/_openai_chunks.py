@@ -101,9 +101,7 @@ class ChatChunks(_Chunks):
     def _parts(self, event: Event) -> list[Chunk]:
         match event:
             case Start():
-                return [
-                    _delta(choice, {"role": "assistant", "content": None}) for choice in range(self._request.answers)
-                ]
+                return [_delta(choice, {"role": "assistant", "content": ""}) for choice in range(self._request.answers)]
             case TextDelta():
                 return [_delta(event.choice, {"content": event.text}, event.tokens)]
             case ReasoningDelta():

@@ -28,7 +28,7 @@ def whole(script: Script, **more: Any) -> Any:
 
 def test_stream_begins_with_the_role_and_has_one_head() -> None:
     first, *rest = streamed(SCRIPTS["text"])
-    assert first["choices"][0]["delta"] == {"role": "assistant", "content": None}
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     assert {(each["id"], each["created"], each["model"], each["object"]) for each in (first, *rest)} == {
         ("gen-1", 5, "m", "chat.completion.chunk")
     }
