@@ -8,6 +8,7 @@ expected and what came; the hint says the next step.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any, ClassVar
@@ -251,6 +252,25 @@ def error_classes() -> list[type[PantryError]]:
     for parent in found:
         found.extend(parent.__subclasses__())
     return found
+
+
+def storage_error(doing: str, error: OSError) -> StorageError:
+    """What the operating system refused during `doing` ("writing the model"), as an error with the next step."""
+    in_the_way = ("a file is in the way", "Move it, or set PANTRY_HOME to another folder.")
+    reasons = {
+        errno.ENOSPC: ("the disk is full", "Free some space and try again; nothing was kept half-written."),
+        errno.EDQUOT: ("the disk quota is used up", "Free some space and try again."),
+        errno.EROFS: ("the file system is read-only", "Set PANTRY_HOME to a folder you can write."),
+        errno.EACCES: ("access is denied", "Check the owner and mode of that path."),
+        errno.EPERM: ("access is denied", "Check the owner and mode of that path."),
+        errno.ENOENT: ("it does not exist", None),
+        errno.ENOTDIR: in_the_way,
+        errno.EEXIST: in_the_way,
+        errno.EISDIR: ("it is a folder, not a file", None),
+    }
+    reason, hint = reasons.get(error.errno or 0, (error.strerror or str(error), None))
+    where = f" ({error.filename})" if error.filename else ""
+    return StorageError(f"{doing} failed: {reason}{where}.", hint=hint)
 
 
 def reply_of_error(error: PantryError) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import fnmatch
 import os
 import re
@@ -29,6 +28,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, V
 
 from pantry.core.errors import BadFileError
 from pantry.core.files import storage_errors, write_atomically
+from pantry.core.locks import wait_for_lock
 from pantry.core.paths import Paths, make_private
 from pantry.core.toml import change_toml
 from pantry.flatpack.manifest import explain, read_table
@@ -146,7 +146,7 @@ def locked_keys(paths: Paths) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            wait_for_lock(descriptor)
         yield
     finally:
         os.close(descriptor)
