@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from pantry.core.errors import storage_error
+from pantry.core.errors import BadFileError, storage_error
 from pantry.core.locks import try_lock
 
 TEMPORARY_PREFIX = ".tmp-"
@@ -26,6 +26,16 @@ def storage_errors(doing: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise storage_error(doing, error) from error
+
+
+def read_bounded(file: Path, limit: int, *, name: str | None = None) -> bytes:
+    """The content of a file, called `name` in errors. Raises BadFileError over `limit` bytes, or StorageError."""
+    name = name or str(file)
+    with storage_errors(f"Reading {name}"), file.open("rb") as opened:
+        content = opened.read(limit + 1)
+    if len(content) > limit:
+        raise BadFileError(f"{name} is larger than {limit} bytes.")
+    return content
 
 
 def sync_folder(folder: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from pantry.core.errors import BadFileError, ConflictError, NotFoundError, UsageError, did_you_mean
-from pantry.core.files import storage_errors, write_atomically
+from pantry.core.files import read_bounded, storage_errors, write_atomically
 from pantry.core.paths import Paths, make_private
 from pantry.core.toml import change_toml
 from pantry.flatpack.manifest import explain, read_table
@@ -141,7 +141,4 @@ def read_root(file: Path) -> bytes:
         if file.parts[:1] in (("https:",), ("http:",)):
             hint = "It must be a file of this machine: get it first, by a way you trust."
         raise NotFoundError(f"There is no file {file}.", hint=hint)
-    with storage_errors(f"Reading {file}"):
-        if file.stat().st_size > MAX_ROOT:
-            raise BadFileError(f"{file} is larger than a root may be ({MAX_ROOT} bytes).")
-        return file.read_bytes()
+    return read_bounded(file, MAX_ROOT)
