@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pantry.catalogue.expressions import Expression, Term, parse_expression
-from pantry.catalogue.files import Loaded, catalogue_files, examine_file, place_of
+from pantry.catalogue.files import Loaded, catalogue_files, examine_files, place_of
 from pantry.catalogue.lookup import catalogue_sources
 from pantry.catalogue.merge import BUILTIN, merge
 from pantry.catalogue.names import licence_ids
 from pantry.catalogue.schema import Entry, ModelEntry, TagRule
 from pantry.catalogue.tags import YearTag
-from pantry.core.errors import NotFoundError, PantryError, UsageError, did_you_mean
+from pantry.core.errors import NotFoundError, UsageError, did_you_mean
 from pantry.core.paths import Paths
 
 
@@ -32,14 +32,7 @@ def check_catalogue(paths: Paths, places: Sequence[Path] = ()) -> Checked:
     """
     shipped = catalogue_sources(None)
     looked_at = [(file, "given") for place in places for file in _files(place)] if places else _added(paths)
-    problems: list[str] = []
-    loaded: list[Loaded] = []
-    for file, origin in [*shipped, *looked_at]:
-        for each in examine_file(file, origin):
-            if isinstance(each, PantryError):
-                problems.append(str(each))
-            else:
-                loaded.append(each)
+    loaded, problems = examine_files([*shipped, *looked_at])
     merged = merge(loaded)
     added = [each for each in loaded if each.origin != BUILTIN]
     known = Known.of(loaded)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,19 @@ def examine_file(file: Path, origin: str) -> Iterator[Loaded | PantryError]:
         yield BadFileError(f"{file} is larger than {MAX_FILE} bytes.", hint="Split it into several files.")
         return
     yield from examine_content(content, str(file), origin)
+
+
+def examine_files(files: Sequence[tuple[Path, str]]) -> tuple[list[Loaded], list[str]]:
+    """The right entries of all files, each given with its origin, and what is wrong with the others."""
+    found: list[Loaded] = []
+    problems = []
+    for file, origin in files:
+        for each in examine_file(file, origin):
+            if isinstance(each, PantryError):
+                problems.append(str(each))
+            else:
+                found.append(each)
+    return found, problems
 
 
 def read_content(content: bytes, name: str, origin: str) -> Iterator[Loaded]:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from pantry.catalogue.expressions import Expression, Term, parse_expression
-from pantry.catalogue.files import BUILTIN, Loaded, catalogue_files, examine_file
+from pantry.catalogue.files import BUILTIN, Loaded, catalogue_files, examine_files
 from pantry.catalogue.index import build_index, fingerprint, links_of, open_index, problems_of
 from pantry.catalogue.query import Clause, Order, Query, clauses, order_by
 from pantry.catalogue.rights import Answer, Chain, Circumstances, Link, chain_of, judge_chain
 from pantry.catalogue.schema import KINDS, Dataset, Entry, Family, Licence, ModelEntry, Source, TagRule, Use
-from pantry.core.errors import NotFoundError, PantryError, UsageError, did_you_mean
+from pantry.core.errors import NotFoundError, UsageError, did_you_mean
 from pantry.core.paths import Paths
 from pantry.core.refs import Digest
 
@@ -49,7 +49,7 @@ class Catalogue:
         mark = fingerprint(file for file, _ in files)
         where = paths.data / "catalogue.index" if paths else None
         found = open_index(where, mark) if where else None
-        return cls(found or build_index(where, mark, *_read_all(files)))
+        return cls(found or build_index(where, mark, *examine_files(files)))
 
     @classmethod
     def of(cls, loaded: Sequence[Loaded]) -> Catalogue:
@@ -335,19 +335,6 @@ def unknown_licences(chain: Chain, names: Mapping[str, str]) -> tuple[str, ...]:
 
 def _ids(node: Expression) -> set[str]:
     return {node.id} if isinstance(node, Term) else {id for part in node.parts for id in _ids(part)}
-
-
-def _read_all(files: Sequence[tuple[Path, str]]) -> tuple[list[Loaded], list[str]]:
-    """The entries of all files, and what is wrong with the others; what is shipped has no errors."""
-    found: list[Loaded] = []
-    problems = []
-    for file, origin in files:
-        for each in examine_file(file, origin):
-            if isinstance(each, PantryError):
-                problems.append(str(each))
-            else:
-                found.append(each)
-    return found, problems
 
 
 def _values(parts: Sequence[Clause]) -> tuple[object, ...]:

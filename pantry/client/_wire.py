@@ -14,20 +14,13 @@ from urllib.parse import urlsplit
 
 from pantry.client.discovery import check_run_folder, read_service_info
 from pantry.client.tcp_owners import ports_of_others
-from pantry.core.errors import (
-    ApprovalNeededError,
-    PantryError,
-    ServiceUnavailableError,
-    UsageError,
-    error_classes,
-)
+from pantry.core.errors import ServiceUnavailableError, UsageError, error_from_reply
 from pantry.core.paths import Paths
 from pantry.core.ports import DEFAULT_PORT, PORT_TRIES
 
 PROBE_TIMEOUT = 1.0  # seconds a stranger on a port may keep us waiting
 CONNECT_TIMEOUT = 5.0  # seconds
 MAX_REPLY = 64_000_000  # bytes of one reply line
-_BY_CODE = {kind.code: kind for kind in error_classes()}
 
 
 @dataclass(frozen=True)
@@ -126,7 +119,7 @@ class Replies:
             raise ServiceUnavailableError("What answers there is not Pantry.") from None
         if status == "error":
             self.closed = True
-            raise error_of(reply)
+            raise error_from_reply(reply)
         self.closed = status == "success"
         if status not in ("success", "partial") or not isinstance(value, dict):
             raise ServiceUnavailableError("What answers there is not Pantry.")
@@ -141,13 +134,3 @@ def broken_off() -> ServiceUnavailableError:
 def not_running() -> ServiceUnavailableError:
     """The error when no address answers as Pantry."""
     return ServiceUnavailableError("Pantry is not running.", hint="Start it with: pantry up --detach")
-
-
-def error_of(reply: Mapping[str, Any]) -> PantryError:
-    """The error of a reply, as the class of the tree it came from."""
-    kind = _BY_CODE.get(str(reply.get("code")), PantryError)
-    error = kind.__new__(kind)
-    PantryError.__init__(error, str(reply.get("message", "The service gave no reason.")))
-    if isinstance(error, ApprovalNeededError):
-        error.request_id = str(reply.get("request", ""))
-    return error

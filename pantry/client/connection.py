@@ -16,12 +16,11 @@ from collections.abc import Generator
 from typing import Any
 
 from pantry.client.discovery import check_run_folder
-from pantry.core.errors import ForbiddenError, PantryError, ServiceUnavailableError, error_classes
+from pantry.core.errors import ForbiddenError, ServiceUnavailableError, error_from_reply
 from pantry.core.paths import Paths
 
 CONNECT_TIMEOUT = 5.0  # seconds
 _PEER = struct.Struct("3i")  # pid, uid, gid: struct ucred of Linux
-_BY_CODE = {kind.code: kind for kind in error_classes()}
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -75,7 +74,7 @@ class ServiceConnection:
                 elif line.startswith(b"data: "):
                     event = json.loads(line[6:])
                     if "error" in event:
-                        raise _error(event)
+                        raise error_from_reply(event)
                     yield event
             if not complete:
                 raise _stopped()
@@ -112,22 +111,14 @@ class ServiceConnection:
             raise
         if response.status >= 400:
             try:
-                raise _error(json.loads(response.read()))
-            except ValueError:
-                raise ServiceUnavailableError(f"The service answered with status {response.status}.") from None
+                reply = json.loads(response.read())
+            except (ValueError, RecursionError, OSError, http.client.HTTPException):
+                reply = None
             finally:
                 connection.close()
+            raise error_from_reply(reply, response.status)
         return connection, response
 
 
 def _stopped() -> ServiceUnavailableError:
     return ServiceUnavailableError("The service stopped in the middle of an answer.", hint="Ask again: it starts anew.")
-
-
-def _error(body: dict[str, Any]) -> PantryError:
-    """The service's error as the class of the tree it came from."""
-    told = body["error"]
-    kind = _BY_CODE.get(told.get("code"), PantryError)
-    error = PantryError.__new__(kind)
-    PantryError.__init__(error, told.get("message", "The service gave no reason."))
-    return error

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 from dataclasses import dataclass
 
 from pantry.core.errors import ForbiddenError
+from pantry.core.locks import lock_signer
 from pantry.core.paths import Paths, is_ours
 
 
@@ -33,19 +32,7 @@ class ServiceInfo:
 
 def lock_holder(paths: Paths) -> int | None:
     """The process that holds the lock of this home, so runs its service or is about to; None when nobody does."""
-    try:
-        descriptor = os.open(paths.lock_file, os.O_RDWR)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        with contextlib.suppress(ValueError):
-            return int(os.read(descriptor, 20))
-        return None
-    finally:
-        os.close(descriptor)
-    return None
+    return lock_signer(paths.lock_file)
 
 
 def read_service_info(paths: Paths) -> ServiceInfo | None:

@@ -8,8 +8,10 @@ expected and what came; the hint says the next step.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from itertools import islice
+from typing import Any, ClassVar
 
 
 class PantryError(Exception):
@@ -18,6 +20,8 @@ class PantryError(Exception):
     code = "internal_error"
     status = 500
     exit_code = 1
+    fields: ClassVar[dict[str, str]] = {}
+    """What an error of this class says besides message and hint: the attribute, and its name in a reply."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -90,6 +94,8 @@ class TermsError(PolicyRefusedError):
     """Something may be fetched only by who accepts its `terms`, and nobody did."""
 
     code = "terms_not_accepted"
+    fields: ClassVar[dict[str, str]] = {"terms": "terms"}
+    terms: str = ""
 
     def __init__(self, message: str, *, hint: str | None = None, terms: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -101,6 +107,8 @@ class ApprovalNeededError(ForbiddenError):
 
     code = "approval_needed"
     exit_code = 17
+    fields: ClassVar[dict[str, str]] = {"request_id": "request"}
+    request_id: str = ""
 
     def __init__(self, message: str, *, hint: str | None = None, request_id: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -144,6 +152,8 @@ class BusyError(PantryError):
     code = "busy"
     status = 503
     exit_code = 10
+    fields: ClassVar[dict[str, str]] = {"retry_after": "retry_after"}
+    retry_after: int = 1
 
     def __init__(self, message: str, *, hint: str | None = None, retry_after: int = 1) -> None:
         super().__init__(message, hint=hint)
@@ -242,3 +252,57 @@ def error_classes() -> list[type[PantryError]]:
     for parent in found:
         found.extend(parent.__subclasses__())
     return found
+
+
+def storage_error(doing: str, error: OSError) -> StorageError:
+    """What the operating system refused during `doing` ("writing the model"), as an error with the next step."""
+    in_the_way = ("a file is in the way", "Move it, or set PANTRY_HOME to another folder.")
+    reasons = {
+        errno.ENOSPC: ("the disk is full", "Free some space and try again; nothing was kept half-written."),
+        errno.EDQUOT: ("the disk quota is used up", "Free some space and try again."),
+        errno.EROFS: ("the file system is read-only", "Set PANTRY_HOME to a folder you can write."),
+        errno.EACCES: ("access is denied", "Check the owner and mode of that path."),
+        errno.EPERM: ("access is denied", "Check the owner and mode of that path."),
+        errno.ENOENT: ("it does not exist", None),
+        errno.ENOTDIR: in_the_way,
+        errno.EEXIST: in_the_way,
+        errno.EISDIR: ("it is a folder, not a file", None),
+    }
+    reason, hint = reasons.get(error.errno or 0, (error.strerror or str(error), None))
+    where = f" ({error.filename})" if error.filename else ""
+    return StorageError(f"{doing} failed: {reason}{where}.", hint=hint)
+
+
+def reply_of_error(error: PantryError) -> dict[str, Any]:
+    """An error as any surface may send it: its text with the hint, its code, and what else its class says."""
+    said: dict[str, Any] = {"message": str(error), "code": error.code}
+    if error.hint:
+        said["hint"] = error.hint
+    return said | {name: getattr(error, field) for field, name in error.fields.items()}
+
+
+def error_from_reply(reply: Any, status: int | None = None) -> PantryError:
+    """The error that a service sent, as the class of the tree it came from; `status` is that of HTTP, if there is one.
+
+    `reply` is what `reply_of_error` made, alone or as the member "error", which is the form of OpenAI. A code that this
+    version does not know keeps its name in an error of the base class. What is not such a reply gives a
+    ServiceUnavailableError: whatever sent it is not a working service.
+    """
+    said = reply.get("error", reply) if isinstance(reply, dict) else None
+    if not isinstance(said, dict) or not isinstance(said.get("message", ""), str):
+        answer = f"with status {status}" if status else "with an error"
+        return ServiceUnavailableError(f"The service answered {answer} and gave no reason.")
+    code, hint = said.get("code"), said.get("hint")
+    kind = next((each for each in error_classes() if each.code == code), PantryError)
+    error = kind.__new__(kind)
+    hint = hint if isinstance(hint, str) else None
+    message = said.get("message") or "The service gave no reason."
+    PantryError.__init__(error, message.removesuffix(f" {hint}") if hint else message, hint=hint)
+    for field, name in kind.fields.items():
+        if type(said.get(name)) is type(getattr(kind, field)):
+            setattr(error, field, said[name])
+    if status not in (None, kind.status):
+        error.status = status
+    if isinstance(code, str) and code != kind.code:
+        error.code = code
+    return error

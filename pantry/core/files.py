@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import os
 import secrets
@@ -14,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from pantry.core.errors import StorageError
+from pantry.core.errors import BadFileError, storage_error
+from pantry.core.locks import try_lock
 
 TEMPORARY_PREFIX = ".tmp-"
 """Names with this prefix are unfinished; whoever finds an old one may delete it."""
@@ -26,21 +25,17 @@ def storage_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        in_the_way = ("a file is in the way", "Move it, or set PANTRY_HOME to another folder.")
-        reasons = {
-            errno.ENOSPC: ("the disk is full", "Free some space and try again; nothing was kept half-written."),
-            errno.EDQUOT: ("the disk quota is used up", "Free some space and try again."),
-            errno.EROFS: ("the file system is read-only", "Set PANTRY_HOME to a folder you can write."),
-            errno.EACCES: ("access is denied", "Check the owner and mode of that path."),
-            errno.EPERM: ("access is denied", "Check the owner and mode of that path."),
-            errno.ENOENT: ("it does not exist", None),
-            errno.ENOTDIR: in_the_way,
-            errno.EEXIST: in_the_way,
-            errno.EISDIR: ("it is a folder, not a file", None),
-        }
-        reason, hint = reasons.get(error.errno or 0, (error.strerror or str(error), None))
-        where = f" ({error.filename})" if error.filename else ""
-        raise StorageError(f"{doing} failed: {reason}{where}.", hint=hint) from error
+        raise storage_error(doing, error) from error
+
+
+def read_bounded(file: Path, limit: int, *, name: str | None = None) -> bytes:
+    """The content of a file, called `name` in errors. Raises BadFileError over `limit` bytes, or StorageError."""
+    name = name or str(file)
+    with storage_errors(f"Reading {name}"), file.open("rb") as opened:
+        content = opened.read(limit + 1)
+    if len(content) > limit:
+        raise BadFileError(f"{name} is larger than {limit} bytes.")
+    return content
 
 
 def sync_folder(folder: Path) -> None:
@@ -107,9 +102,8 @@ def remove_stale(final: Path) -> None:
 def _remove_unheld(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        if os.fstat(descriptor).st_uid != os.geteuid():
+        if os.fstat(descriptor).st_uid != os.geteuid() or not try_lock(descriptor):
             return
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         state = os.fstat(descriptor)  # only now: until then it could be finished, and have its final name
         if stat.S_ISDIR(state.st_mode):
             # Whoever may rename in a shared folder could have put another folder of this user here: no mark, no touch.
@@ -157,12 +151,9 @@ def _held_folder(final: Path) -> tuple[Path, int]:
 
 def _hold(descriptor: int, path: Path) -> bool:
     """Lock a fresh file or folder; whether it is still there and nobody is about to remove it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass  # A file system without locks refuses them to `_remove_unheld` as well, which then removes nothing.
+    with contextlib.suppress(OSError):  # without locks, `_remove_unheld` gets none either and then removes nothing
+        if not try_lock(descriptor):
+            return False
     return path.exists()
 
 

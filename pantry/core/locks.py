@@ -1,4 +1,4 @@
-"""Lock files: one process at a time does a thing, and the lock goes with the process that holds it."""
+"""Locks between processes: the kernel keeps each one and frees it when its holder ends, however it ends."""
 
 from __future__ import annotations
 
@@ -8,15 +8,34 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pantry.core.files import storage_errors
+from pantry.core.errors import storage_error
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file or folder until it is closed; False when another has it.
+
+    Raises OSError where the file system has no locks.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def wait_for_lock(descriptor: int) -> None:
+    """Lock an open file or folder until it is closed, as soon as others let go of it. Raises as `try_lock`."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 @contextlib.contextmanager
 def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold the lock file at `path`; `waiting` is called once when another process has it. Removed at the end."""
-    with storage_errors(f"Locking {path.name}"):
+    try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = _take(path, waiting)
+    except OSError as error:
+        raise storage_error(f"Locking {path.name}", error) from error
     try:
         yield
     finally:
@@ -28,13 +47,11 @@ def _take(path: Path, waiting: Callable[[], None] | None) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(descriptor):
                 if waiting:
                     waiting()
                     waiting = None
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                wait_for_lock(descriptor)
             if _is_at(descriptor, path):
                 return descriptor
         except BaseException:
@@ -59,9 +76,39 @@ def is_locked(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not try_lock(descriptor)
     finally:
         os.close(descriptor)
-    return False
+
+
+@contextlib.contextmanager
+def signed_lock(path: Path) -> Iterator[bool]:
+    """Hold the lock file at `path` and note this process in it, for `lock_signer`; False when another has it.
+
+    The file stays: whoever asks must find the one that is held. Raises OSError.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        taken = try_lock(descriptor)
+        if taken:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield taken
+    finally:
+        os.close(descriptor)
+
+
+def lock_signer(path: Path) -> int | None:
+    """The process that holds a `signed_lock`; None when nobody does."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        if not try_lock(descriptor):
+            return int(os.read(descriptor, 20))
+    except (OSError, ValueError):  # no locks on this file system, or the holder is about to note itself
+        pass
+    finally:
+        os.close(descriptor)
+    return None

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from pantry.catalogue.lookup import Catalogue
 from pantry.core.errors import BadFileError, NotFoundError, PantryError, UsageError, did_you_mean
-from pantry.core.files import storage_errors
+from pantry.core.files import read_bounded
 from pantry.core.foreign_json import parse_file_json
 from pantry.core.paths import Paths
 from pantry.core.refs import Digest, ModelName
@@ -125,11 +125,7 @@ def score_values(database: Database, model: Digest) -> dict[str, float]:
 
 
 def _read(file: Path) -> list[_Row]:
-    with storage_errors(f"Reading {file.name}"), file.open("rb") as opened:
-        content = opened.read(MAX_FILE + 1)
-    if len(content) > MAX_FILE:
-        raise BadFileError(f"{file.name} is larger than {MAX_FILE} bytes.")
-    rows = _table(content, file).get("score")
+    rows = _table(read_bounded(file, MAX_FILE, name=file.name), file).get("score")
     if not isinstance(rows, list) or not rows:
         raise BadFileError(f"{file.name} holds no scores.", hint="Each begins with [[score]]; see docs/catalogue.md.")
     return [_row(row, f"{file.name}, score {number}") for number, row in enumerate(rows, start=1)]

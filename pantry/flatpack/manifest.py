@@ -26,7 +26,7 @@ from pydantic import (
 from pantry.core.errors import BadFileError, NotFoundError, UsageError, nearest
 from pantry.core.files import storage_errors, write_atomically
 from pantry.core.refs import Digest
-from pantry.flatpack._toml import dump_toml
+from pantry.core.toml import dump_toml
 from pantry.flatpack.licence import check_licence
 from pantry.flatpack.names import check_path
 from pantry.flatpack.placeholders import Placeholder, find_placeholders

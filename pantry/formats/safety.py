@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pantry.core.errors import BadFileError
-from pantry.core.files import storage_errors
+from pantry.core.files import read_bounded, storage_errors
 from pantry.core.foreign_json import parse_file_json
 from pantry.formats import gguf, safetensors
 from pantry.formats.chat_template.scan import check_template
@@ -106,10 +106,7 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _text(path: Path) -> str:
-    with storage_errors(f"Reading {path.name}"), path.open("rb") as file:
-        content = file.read(MAX_TEXT + 1)
-    if len(content) > MAX_TEXT:
-        raise BadFileError(f"{path.name} is larger than {MAX_TEXT} bytes.")
+    content = read_bounded(path, MAX_TEXT, name=path.name)
     try:
         return content.decode()
     except UnicodeDecodeError as error:

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pantry.catalogue.received import pack_entries
-from pantry.core.errors import BadFileError, NotFoundError
-from pantry.core.files import storage_errors, write_atomically
+from pantry.core.files import read_bounded, write_atomically
 from pantry.core.paths import Paths, make_private
 from pantry.flatpack.archive.archive import Reader
-from pantry.flatpack.signing.keyring import Ask, keys_folder, signing_keys
+from pantry.flatpack.signing.keyring import KEY_LIMIT, Ask, keys_folder, signing_keys
 from pantry.flatpack.signing.keys import PrivateKey, PublicKey, load_private_key, load_public_key, new_key
 from pantry.install.flatpack import check_format
 from pantry.repository import publish as rules
@@ -159,7 +158,7 @@ def _root_keys(paths: Paths, names: Sequence[str], ask: Ask) -> tuple[list[Publi
     privates: list[PrivateKey] = []
     for name in names:
         file = Path(name)
-        if file.is_file() and b"PRIVATE KEY" not in (content := _read(file)):
+        if file.is_file() and b"PRIVATE KEY" not in (content := read_bounded(file, KEY_LIMIT)):
             publics.append(load_public_key(content, name))
         else:
             key = signing_keys(paths, name, ask)[0]
@@ -177,7 +176,7 @@ def _signers(paths: Paths, folder: Path, names: Sequence[str], ask: Ask) -> list
 def _kept(paths: Paths, ids: Sequence[str]) -> list[PrivateKey]:
     """The keys of these ids that are kept here."""
     files = [_folder(paths) / f"{id}.pem" for id in dict.fromkeys(ids)]
-    return [load_private_key(_read(file), None, file.name) for file in files if file.is_file()]
+    return [load_private_key(read_bounded(file, KEY_LIMIT), None, file.name) for file in files if file.is_file()]
 
 
 def _keep(paths: Paths, key: PrivateKey) -> Path:
@@ -191,12 +190,3 @@ def _keep(paths: Paths, key: PrivateKey) -> Path:
 
 def _folder(paths: Paths) -> Path:
     return keys_folder(paths) / "repository"
-
-
-def _read(file: Path) -> bytes:
-    if not file.is_file():
-        raise NotFoundError(f"There is no file {file}.")
-    with storage_errors(f"Reading {file}"):
-        if file.stat().st_size > 1 << 20:
-            raise BadFileError(f"{file} is too large for a key.")
-        return file.read_bytes()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -18,6 +16,7 @@ from pantry.client.connection import ServiceConnection
 from pantry.client.discovery import ServiceInfo, lock_holder
 from pantry.core.errors import PantryError, ServiceUnavailableError, UsageError, did_you_mean
 from pantry.core.files import storage_errors
+from pantry.core.locks import locked
 from pantry.core.paths import Paths, absolute_home, make_private
 
 START_TIMEOUT = 60.0  # seconds a detached service may take until it answers
@@ -51,7 +50,7 @@ def ensure_service(paths: Paths, options: list[str] | None = None) -> Started:
     if info := find_service(paths):
         return Started(info, new=False)
     make_private(paths.run)
-    with _one_at_a_time(paths.run / "start.lock"):
+    with locked(paths.run / "start.lock"):
         if info := find_service(paths):
             return Started(info, new=False)
         if lock_holder(paths) is not None:  # started by hand, and about to answer
@@ -117,18 +116,6 @@ def _service_log(paths: Paths) -> Path:
         if log.exists() and log.stat().st_size > MAX_LOG:
             log.replace(log.with_suffix(".log.old"))
     return log
-
-
-@contextlib.contextmanager
-def _one_at_a_time(file: Path) -> Iterator[None]:
-    """Hold a lock file, waiting for others to let go of it."""
-    with storage_errors(f"Locking {file}"):
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _reason(log: Path, position: int) -> str:

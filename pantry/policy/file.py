@@ -15,11 +15,13 @@ from pantry.catalogue.schema import Family
 from pantry.core.errors import UsageError
 from pantry.core.files import storage_errors, write_atomically
 from pantry.core.paths import Paths
+from pantry.core.toml import change_toml
 from pantry.evaluation.capabilities import KNOWN_CAPABILITIES
 from pantry.policy.rules import Known, Policy, parse_policy
 
 FILE = "policy.toml"
 MAX_POLICY = 1_000_000  # bytes
+_NEW = "# The rules of this machine for models. See docs/licences.md.\n\n"
 
 
 def policy_text(paths: Paths) -> str:
@@ -76,14 +78,14 @@ def load_policy(paths: Paths, catalogue: Catalogue) -> Policy:
 def set_rules(paths: Paths, catalogue: Catalogue, changes: Mapping[str, str]) -> Policy:
     """Change rules and write the file; an empty value takes a rule back to its default.
 
-    Lists are written with commas, evidence like `minimum_evidence.coding` = `2`. Raises UsageError when a rule does
-    not exist or the result contradicts itself; the file then stays as it was.
+    Lists are written with commas, evidence like `minimum_evidence.coding` = `2`. The file's comments and order stay.
+    Raises UsageError when a rule does not exist or the result contradicts itself; the file then stays as it was.
     """
     document = _read(paths)
     for name, value in changes.items():
         _change(document, name.strip().replace("-", "_"), value.strip())
     policy = _checked(document, paths, catalogue)
-    write_atomically(paths.config / FILE, _toml(document).encode())
+    write_atomically(paths.config / FILE, change_toml(policy_text(paths) or _NEW, document).encode())
     return policy
 
 
@@ -150,23 +152,3 @@ def _whole(name: str, value: str) -> int:
     if not number.is_integer():
         raise UsageError(f"{name} is a whole number, got {value[:40]!r}.")
     return int(number)
-
-
-def _toml(document: Mapping[str, Any]) -> str:
-    """The document as TOML: plain values first, then the table of scores."""
-    lines = ["# The rules of this machine for models. See docs/licences.md.", ""]
-    lines += [f"{name} = {_value(value)}" for name, value in document.items() if not isinstance(value, dict)]
-    for name, value in document.items():
-        if isinstance(value, dict):
-            lines += ["", f"[{name}]", *(f"{_value(key)} = {_value(each)}" for key, each in value.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _value(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    if isinstance(value, list):
-        return "[" + ", ".join(_value(each) for each in value) + "]"
-    return repr(value)

@@ -35,6 +35,16 @@ from pantry.repository.source import Place
 
 MAX_TARGETS = 256 << 20  # bytes of targets metadata: about 500,000 entries
 MAX_SNAPSHOT = 2 << 20
+_ATTACKS: tuple[tuple[type[Exception], str], ...] = (
+    (exceptions.ExpiredMetadataError, "has expired"),
+    (exceptions.BadVersionNumberError, "is older than before, or mixed (a rollback)"),
+    (exceptions.UnsignedMetadataError, "is not signed by its trusted keys"),
+    (exceptions.LengthOrHashMismatchError, "does not fit together"),
+    (exceptions.RepositoryError, "is not valid"),
+)
+"""What each error of python-tuf says of the metadata, the general one last."""
+_STALE = "It may be held back (a freeze), or not kept up; whoever runs it signs anew with: pantry repo publish DIR"
+_NEVER = "Nothing of it is used. Ask whoever runs it; someone may be in between."
 
 
 def refresh(place: Place, base_url: str, reader: FetcherInterface, waiting: Callable[[], None] | None) -> Snapshot:
@@ -63,29 +73,15 @@ def target_path(target: Target) -> str:
 def _judged(place: Place) -> Iterator[None]:
     """Turn python-tuf's errors into ours."""
     who = f"the repository {place.name!r} ({place.url})"
-    never = "Nothing of it is used. Ask whoever runs it; someone may be in between."
     try:
         yield
-    except exceptions.ExpiredMetadataError as error:
-        hint = (
-            "It may be held back (a freeze), or not kept up; whoever runs it signs anew with: pantry repo publish DIR"
-        )
-        raise VerificationError(f"The metadata from {who} has expired: {error}.", hint=hint) from error
-    except exceptions.BadVersionNumberError as error:
-        raise VerificationError(
-            f"The metadata from {who} is older than before, or mixed (a rollback): {error}.", hint=never
-        ) from error
-    except exceptions.UnsignedMetadataError as error:
-        raise VerificationError(
-            f"The metadata from {who} is not signed by its trusted keys: {error}.", hint=never
-        ) from error
-    except exceptions.LengthOrHashMismatchError as error:
-        raise VerificationError(f"The metadata files from {who} do not fit together: {error}.", hint=never) from error
     except exceptions.RepositoryError as error:
-        raise VerificationError(f"The metadata from {who} is not valid: {error}.", hint=never) from error
+        what = next(what for kind, what in _ATTACKS if isinstance(error, kind))
+        hint = _STALE if isinstance(error, exceptions.ExpiredMetadataError) else _NEVER
+        raise VerificationError(f"The metadata from {who} {what}: {error}.", hint=hint) from error
     except exceptions.DownloadLengthMismatchError as error:
         raise VerificationError(
-            f"The repository {place.name!r} sends more than its metadata may be long: {error}.", hint=never
+            f"The repository {place.name!r} sends more than its metadata may be long: {error}.", hint=_NEVER
         ) from error
     except exceptions.DownloadError as error:
         cause: BaseException | None = error

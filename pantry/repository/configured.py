@@ -10,7 +10,6 @@ The root each one began with is `repositories/NAME.root.json` beside it.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from dataclasses import dataclass
@@ -20,8 +19,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from pantry.core.errors import BadFileError, ConflictError, NotFoundError, UsageError, did_you_mean
-from pantry.core.files import storage_errors, write_atomically
+from pantry.core.files import read_bounded, storage_errors, write_atomically
 from pantry.core.paths import Paths, make_private
+from pantry.core.toml import change_toml
 from pantry.flatpack.manifest import explain, read_table
 from pantry.repository.address import Address
 from pantry.repository.source import KINDS, Place
@@ -58,12 +58,8 @@ class Repositories:
 
     def list(self) -> tuple[Configured, ...]:
         """All of them. Raises BadFileError with the field that is wrong."""
-        if not self.file.exists():
-            return ()
-        with storage_errors(f"Reading {self.file}"):
-            content = self.file.read_bytes()
         try:
-            return _File.model_validate(read_table(content, str(self.file))).repository
+            return _File.model_validate(read_table(self._content(), str(self.file))).repository
         except ValidationError as error:
             raise BadFileError(explain(error, str(self.file), _File)) from None
 
@@ -118,11 +114,14 @@ class Repositories:
         return self.paths.config / "repositories" / f"{name}.root.json"
 
     def _write(self, entries: tuple[Configured, ...]) -> None:
-        tables = []
-        for each in entries:
-            lines = [f"{key} = {json.dumps(value)}" for key, value in each.model_dump().items()]  # a TOML string too
-            tables.append("\n".join(["[[repository]]", *lines, ""]))
-        write_atomically(self.file, "\n".join(tables).encode(), mode=0o600)
+        text = self._content().decode()
+        table = {"repository": [each.model_dump() for each in entries]} if entries else {}
+        write_atomically(self.file, change_toml(text, table).encode(), mode=0o600)
+
+    def _content(self) -> bytes:
+        """The file as it lies there, empty when there is none."""
+        with storage_errors(f"Reading {self.file}"):
+            return self.file.read_bytes() if self.file.exists() else b""
 
 
 def _configured(name: str, url: str) -> Configured:
@@ -142,7 +141,4 @@ def read_root(file: Path) -> bytes:
         if file.parts[:1] in (("https:",), ("http:",)):
             hint = "It must be a file of this machine: get it first, by a way you trust."
         raise NotFoundError(f"There is no file {file}.", hint=hint)
-    with storage_errors(f"Reading {file}"):
-        if file.stat().st_size > MAX_ROOT:
-            raise BadFileError(f"{file} is larger than a root may be ({MAX_ROOT} bytes).")
-        return file.read_bytes()
+    return read_bounded(file, MAX_ROOT)

@@ -19,7 +19,7 @@ from tuf.api.metadata import Metadata, Root
 from tuf.api.serialization.json import JSONSerializer
 
 from pantry.core.errors import BadFileError, ConflictError, NotFoundError, UnauthorisedError, UsageError
-from pantry.core.files import storage_errors, write_atomically
+from pantry.core.files import read_bounded, storage_errors, write_atomically
 from pantry.flatpack.signing.keys import PrivateKey, PublicKey
 from pantry.repository._roles import ONLINE, Lifetimes, Roles, Signers, changing, copy_root, newest_root, role_key
 
@@ -142,10 +142,7 @@ def read_draft(file: Path) -> Metadata[Root]:
     """The draft in a file. Raises NotFoundError, or BadFileError for anything else."""
     if not file.is_file():
         raise NotFoundError(f"There is no draft {file}.", hint="`pantry repo init` and `rotate` make one.")
-    with storage_errors(f"Reading {file}"):
-        if file.stat().st_size > MAX_DRAFT:
-            raise BadFileError(f"{file} is larger than a root may be ({MAX_DRAFT} bytes).")
-        content = file.read_bytes()
+    content = read_bounded(file, MAX_DRAFT)
     try:
         draft = Metadata[Root].from_bytes(content)
     except (RepositoryError, ValueError, RecursionError) as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from pantry.core.errors import ApprovalNeededError, PantryError, SlowClientError, TooLargeError, UsageError
+from pantry.core.errors import PantryError, SlowClientError, TooLargeError, UsageError, reply_of_error
 from pantry.core.foreign_json import parse_json
 from pantry.core.permissions import NOBODY, Caller
 from pantry.core.settings import Settings
@@ -62,7 +62,6 @@ def error_body(error: PantryError) -> dict[str, Any]:
 
 
 def error_object(error: PantryError) -> dict[str, Any]:
-    """An error as OpenAI's clients expect it; one that waits for the user carries the id of the request."""
+    """An error as OpenAI's clients expect it, with what else Pantry's own read from it."""
     kind = "invalid_request_error" if error.status < 500 else "server_error"
-    told = {"message": str(error), "type": kind, "code": error.code, "param": None}
-    return told | {"request": error.request_id} if isinstance(error, ApprovalNeededError) else told
+    return reply_of_error(error) | {"type": kind, "param": None}

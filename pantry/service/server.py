@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -23,6 +22,7 @@ from pantry.access.usage import UsageCounter
 from pantry.client.discovery import ServiceInfo, read_service_info
 from pantry.core.errors import ConflictError, ServiceUnavailableError, StorageError, UsageError
 from pantry.core.files import storage_errors, write_atomically
+from pantry.core.locks import signed_lock
 from pantry.core.paths import Paths, make_private
 from pantry.core.ports import PORT_TRIES
 from pantry.core.settings import Settings
@@ -203,20 +203,14 @@ def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, socket.SocketK
 @contextlib.contextmanager
 def _only_service(paths: Paths) -> Iterator[None]:
     """Hold the lock of this home. The kernel frees it when the process ends, however it ends."""
-    with storage_errors("Starting the service"):
-        descriptor = os.open(paths.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+    with contextlib.ExitStack() as stack:
+        with storage_errors("Starting the service"):
+            taken = stack.enter_context(signed_lock(paths.lock_file))
+        if not taken:
             info = read_service_info(paths)
             where = f" on port {info.port} (process {info.pid})" if info else ""
-            raise ConflictError(f"Pantry runs already{where}.", hint="See: pantry status") from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            raise ConflictError(f"Pantry runs already{where}.", hint="See: pantry status")
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _end_leftovers(paths: Paths) -> None:

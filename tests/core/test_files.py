@@ -190,7 +190,7 @@ def test_work_that_another_process_is_about_to_remove_is_begun_anew(
             raise BlockingIOError
         lock(descriptor, how)
 
-    monkeypatch.setattr("pantry.core.files.fcntl.flock", taken)
+    monkeypatch.setattr("pantry.core.locks.fcntl.flock", taken)
     with folder_beside(tmp_path / "a") as folder:
         assert len(refused) == 2
         assert list(tmp_path.iterdir()) == [folder]
@@ -205,6 +205,6 @@ def test_work_finished_while_another_looks_at_it_stays(tmp_path: Path, monkeypat
     final = tmp_path / "out"
     with folder_beside(final) as folder:
         (folder / "a").write_text("a")
-        monkeypatch.setattr("pantry.core.files.fcntl.flock", lambda *_: finish_folder(folder, final))
+        monkeypatch.setattr("pantry.core.locks.fcntl.flock", lambda *_: finish_folder(folder, final))
         remove_stale(final)
     assert (final / "a").read_text() == "a"

@@ -41,6 +41,27 @@ def test_rules_are_written_and_read_back(paths: Paths) -> None:
     assert policy.download_limit == 20 * 10**9
 
 
+def test_remarks_and_order_of_the_user_stay(paths: Paths) -> None:
+    text = """\
+# Agreed with legal, 2026-03.
+required_use = ["commercial"]   # not redistribution
+
+mode = 'warn'  # enforce from May on
+
+# From our own runs.
+[minimum_evidence]
+coding = 2  # out of 5
+"""
+    paths.config.mkdir(parents=True)
+    (paths.config / "policy.toml").write_text(text)
+    set_rules(paths, BOOK, {"mode": "enforce", "minimum_evidence.coding": "3", "users": "500"})
+    assert (paths.config / "policy.toml").read_text() == (
+        text.replace("'warn'", '"enforce"')
+        .replace("coding = 2", "coding = 3.0")
+        .replace("May on\n", "May on\nusers = 500\n")
+    )
+
+
 def test_empty_value_takes_a_rule_back(paths: Paths) -> None:
     set_rules(paths, BOOK, {"mode": "enforce", "minimum_evidence.coding": "2"})
     set_rules(paths, BOOK, {"mode": "", "minimum_evidence.coding": ""})

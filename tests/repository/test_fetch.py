@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -677,26 +677,6 @@ def test_connection_that_is_accepted_and_silent_is_given_up(fetcher: Fetcher) ->
         what = DownloadTarget(Address.parse(f"http://127.0.0.1:{silent.getsockname()[1]}/x"), 10)
         with pytest.raises(DownloadError, match="no proper answer"):
             fetch(fetcher, what)
-
-
-def test_lock_is_taken_over_from_a_holder_who_removed_it(tmp_path: Path) -> None:
-    order: list[str] = []
-    held, go = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with locked(tmp_path / "a.lock"):
-            held.set()
-            go.wait(5)
-            order.append("first")
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait(5)
-    waiting: Callable[[], None] = go.set
-    with locked(tmp_path / "a.lock", waiting):
-        order.append("second")
-    thread.join()
-    assert order == ["first", "second"]
 
 
 @pytest.mark.usefixtures("small_chunks")

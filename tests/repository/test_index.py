@@ -186,6 +186,22 @@ def test_configured_repositories_are_kept_in_order(paths: Paths) -> None:
     assert [each.name for each in repositories.list()] == ["share"]
 
 
+def test_remarks_in_the_file_of_repositories_stay(paths: Paths) -> None:
+    ours = (
+        '# Ours, ask Ada.\n[[repository]]\nname = "lab"  # the fast one\nkind = "http"\nurl = "https://lab.example/"\n'
+    )
+    paths.config.mkdir(parents=True)
+    repositories = Repositories(paths)
+    repositories.file.write_text(ours)
+    repositories.add("far", "https://far.example", b"root")
+    assert repositories.file.read_text().startswith(ours)
+    assert [each.name for each in repositories.list()] == ["lab", "far"]
+    repositories.remove("far")
+    assert repositories.file.read_text() == ours
+    repositories.remove("lab")
+    assert repositories.file.read_text() == "# Ours, ask Ada.\n"
+
+
 @pytest.mark.parametrize(
     ("name", "url"), [("../x", "https://a.example"), ("a b", "https://a.example"), ("a", "https://")]
 )

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from pantry.core.errors import BadFileError, ConflictError, NotFoundError, UnauthorisedError, UsageError, did_you_mean
-from pantry.core.files import storage_errors, write_atomically
+from pantry.core.errors import ConflictError, NotFoundError, UnauthorisedError, UsageError, did_you_mean
+from pantry.core.files import read_bounded, write_atomically
 from pantry.core.paths import Paths
 from pantry.flatpack.signing.keys import KeyType, PrivateKey, PublicKey, load_private_key, load_public_keys, new_key
 from pantry.flatpack.signing.trust import Rule, locked_keys, read_trust_file, trusted_folder, write_trust_file
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_KEY_LIMIT = 1 << 20
+KEY_LIMIT = 1 << 20  # bytes of a file with a key
 SHORTEST_ID = 6
 """Digits at the start of an id that name a key which is to be removed."""
 
@@ -85,10 +85,7 @@ def signing_keys(paths: Paths, name_or_file: str, ask: Ask) -> list[PrivateKey]:
     passphrase: bytes | None = None
     keys = []
     for item in files:
-        with storage_errors(f"Reading {item}"):
-            if item.stat().st_size > _KEY_LIMIT:
-                raise BadFileError(f"{item} is too large for a key.")
-            content = item.read_bytes()
+        content = read_bounded(item, KEY_LIMIT)
         try:
             keys.append(load_private_key(content, passphrase, item.name))
         except UnauthorisedError:
@@ -114,10 +111,7 @@ def read_public_file(file: Path) -> list[PublicKey]:
     """The public keys in a PEM file. Raises NotFoundError or BadFileError."""
     if not file.is_file():
         raise NotFoundError(f"There is no file {file}.")
-    with storage_errors(f"Reading {file}"):
-        if file.stat().st_size > _KEY_LIMIT:
-            raise BadFileError(f"{file} is too large for a key.")
-        return load_public_keys(file.read_bytes(), file.name)
+    return load_public_keys(read_bounded(file, KEY_LIMIT), file.name)
 
 
 def _read_public(file: Path) -> PublicKey:

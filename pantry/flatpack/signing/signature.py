@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pantry.core.errors import BadFileError, NotFoundError, UsageError
-from pantry.core.files import remove_stale, staged_file, storage_errors
+from pantry.core.files import read_bounded, remove_stale, staged_file, storage_errors
 from pantry.core.progress import Progress
 from pantry.core.units import printable
 from pantry.flatpack.archive._reader import Reader
@@ -190,10 +190,7 @@ def _verify_folder(folder: Path, trust: Trust, progress: Progress | None) -> Ver
     file, title = folder / BUNDLE_NAME, folder.resolve().name or str(folder.resolve())
     if not file.is_file():
         return Verdict(trust.mode != "enforce", "unsigned", f"The folder {title} has no {BUNDLE_NAME}.", title)
-    with storage_errors(f"Reading {file}"):
-        if file.stat().st_size > MAX_BUNDLE:
-            raise BadFileError(f"{file} is larger than {MAX_BUNDLE} bytes.")
-        bundle = load_bundle(file.read_bytes())
+    bundle = load_bundle(read_bounded(file, MAX_BUNDLE))
     statement = _named_by_manifest(load_statement(bundle.payload), folder)
     verdict = judge_bundle(bundle, statement, trust, statement.name)
     if verdict.state != "bad":

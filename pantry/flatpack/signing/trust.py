@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import fnmatch
 import os
 import re
@@ -29,8 +28,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, V
 
 from pantry.core.errors import BadFileError
 from pantry.core.files import storage_errors, write_atomically
+from pantry.core.locks import wait_for_lock
 from pantry.core.paths import Paths, make_private
-from pantry.flatpack._toml import dump_toml
+from pantry.core.toml import change_toml
 from pantry.flatpack.manifest import explain, read_table
 from pantry.flatpack.signing.keys import PublicKey, load_public_key
 
@@ -124,14 +124,17 @@ def trusted_folder(paths: Paths) -> Path:
 def read_trust_file(paths: Paths) -> TrustFile:
     """The rules; none yet is fine. Raises BadFileError with the field that is wrong."""
     file = trust_file(paths)
-    if not file.exists():
-        return TrustFile()
-    with storage_errors(f"Reading {file}"):
-        content = file.read_bytes()
     try:
-        return TrustFile.model_validate(read_table(content, str(file)))
+        return TrustFile.model_validate(read_table(_content(paths), str(file)))
     except ValidationError as error:
         raise BadFileError(explain(error, str(file), TrustFile)) from None
+
+
+def _content(paths: Paths) -> bytes:
+    """The file of the rules as it lies there, empty when there is none."""
+    file = trust_file(paths)
+    with storage_errors(f"Reading {file}"):
+        return file.read_bytes() if file.exists() else b""
 
 
 @contextlib.contextmanager
@@ -143,17 +146,20 @@ def locked_keys(paths: Paths) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            wait_for_lock(descriptor)
         yield
     finally:
         os.close(descriptor)
 
 
 def write_trust_file(paths: Paths, content: TrustFile) -> None:
-    """Write the rules in one step; within `locked_keys` if they were read before."""
+    """Write the rules in one step, the file's comments kept; within `locked_keys` if they were read before."""
     make_private(paths.config)
-    table = content.model_dump(exclude_none=True)
-    write_atomically(trust_file(paths), dump_toml(table).encode(), mode=0o600)
+    text = _content(paths).decode()
+    table = content.model_dump(
+        exclude_none=True, exclude_unset=bool(text), exclude=None if content.trust else {"trust"}
+    )
+    write_atomically(trust_file(paths), change_toml(text, table).encode(), mode=0o600)
 
 
 def load_trust(paths: Paths) -> Trust:

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pantry.core.errors import ApprovalNeededError, NotFoundError, PantryError, UsageError, did_you_mean
+from pantry.core.errors import NotFoundError, PantryError, UsageError, did_you_mean, reply_of_error
 from pantry.core.permissions import Caller
 from pantry.service.context import ServiceContext
 
@@ -190,6 +190,5 @@ def success(value: Value) -> Value:
 
 
 def failure(error: PantryError) -> Value:
-    """An error as a reply; one that waits for the user carries the id of the request."""
-    told = {"status": "error", "message": str(error), "code": error.code}
-    return told | {"request": error.request_id} if isinstance(error, ApprovalNeededError) else told
+    """An error as a reply."""
+    return {"status": "error", **reply_of_error(error)}

@@ -55,6 +55,8 @@ async def _stream(
 
 def _whole(reply: Value, parsed: Call | None, status: int) -> web.Response:
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    if "retry_after" in reply:
+        headers["Retry-After"] = str(reply["retry_after"])
     return web.json_response(_with_id(reply, parsed), status=status, headers=headers)
 
 

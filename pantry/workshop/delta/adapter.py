@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pantry.core.errors import BadFileError, NotFoundError, UsageError
-from pantry.core.files import storage_errors
+from pantry.core.files import read_bounded
 from pantry.formats.dtypes import CASTABLE, Words, element_of
 from pantry.workshop.delta.payload import MAX_FACTOR
 from pantry.workshop.delta.sources import Located, Source
@@ -95,10 +95,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise NotFoundError(
             f"{folder} has no {CONFIG_NAME}.", hint="Give the folder that the adapter was saved to (PEFT's layout)."
         )
-    with storage_errors(f"Reading {file}"):
-        if file.stat().st_size > MAX_CONFIG:
-            raise BadFileError(f"{file} is larger than {MAX_CONFIG} bytes.")
-        content = file.read_bytes()
+    content = read_bounded(file, MAX_CONFIG)
     try:
         config = json.loads(content)
     except (ValueError, RecursionError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -16,6 +15,7 @@ from typing import BinaryIO
 
 from pantry.core.errors import BusyError, ConflictError, ForbiddenError, StorageError, VerificationError
 from pantry.core.files import TEMPORARY_PREFIX, storage_errors, sync_folder
+from pantry.core.locks import try_lock
 from pantry.core.progress import Progress
 from pantry.core.units import format_bytes
 from pantry.workshop.delta._decode import Decoder
@@ -128,10 +128,8 @@ def _stage(folder: Path, delta: DeltaFolder) -> Iterator[Path]:
         try:
             if os.fstat(lock).st_uid != os.getuid():
                 raise ForbiddenError(f"{stage} belongs to another user.", hint="Choose another place with -o.")
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BusyError(f"{delta.manifest.name} is being rebuilt in {folder} right now.") from None
+            if not try_lock(lock):
+                raise BusyError(f"{delta.manifest.name} is being rebuilt in {folder} right now.")
             try:
                 yield stage
             except Exception:

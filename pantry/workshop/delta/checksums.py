@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pantry.core.errors import BadFileError, NotFoundError, VerificationError
-from pantry.core.files import storage_errors
+from pantry.core.files import read_bounded
 from pantry.workshop.delta.xor_files import Written
 
 MAX_LIST = 10_000_000  # bytes
@@ -29,10 +29,7 @@ class ChecksumList:
         """
         if not file.is_file():
             raise NotFoundError(f"There is no list {file}.")
-        with storage_errors(f"Reading {file}"):
-            if file.stat().st_size > MAX_LIST:
-                raise BadFileError(f"{file} is larger than {MAX_LIST} bytes; a list of checksums was expected.")
-            content = file.read_bytes()
+        content = read_bounded(file, MAX_LIST)
         found = cls()
         try:
             lines = content.decode().splitlines()

@@ -191,6 +191,18 @@ class TestKeyring:
         identity = keyring.make_identity(paths, "me", ("p256", "p384"), None)
         assert keyring.untrust_key(paths, "me") == [key.id for key in identity.keys]
 
+    def test_remarks_in_the_rules_stay(self, paths: Paths, ec_key: PrivateKey, rsa_key: PrivateKey) -> None:
+        keyring.trust_key(paths, (ec_key.public,), "ada/*", "Ada")
+        rule = f"[[trust]]\nname = 'Ada'  # met in person\nkeys = [\n  '{ec_key.public.id}',\n]\n"
+        text = f"# Only whom we know.\nmode = 'warn'\n\n{rule}"
+        trust_file(paths).write_text(text)
+        keyring.trust_key(paths, (rsa_key.public,), "bob/*", "Bob")
+        assert trust_file(paths).read_text().startswith(text)
+        keyring.untrust_key(paths, "Bob")
+        assert trust_file(paths).read_text() == text
+        keyring.untrust_key(paths, "Ada")
+        assert trust_file(paths).read_text() == "# Only whom we know.\nmode = 'warn'\n"
+
     def test_trust_for_fewer_names_narrows(self, paths: Paths, ec_key: PrivateKey) -> None:
         identity = keyring.make_identity(paths, "me", ("p256", "p384"), None)
         _, replaced = keyring.trust_key(paths, identity.keys[:1], "me/*", "me")

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import time
+import subprocess
+import sys
 from pathlib import Path
 
-from pantry.workshop.delta.room import PREFIX, room_beside
+from pantry.workshop.delta.room import room_beside
+
+DIES = """
+import os, sys, pathlib
+from pantry.workshop.delta.room import room_beside
+with room_beside(pathlib.Path(sys.argv[1])) as room:
+    (room / "file").write_bytes(b"x")
+    os._exit(0)
+"""
 
 
 def test_a_room_lies_beside_the_result_and_goes(tmp_path: Path) -> None:
@@ -17,17 +25,13 @@ def test_a_room_lies_beside_the_result_and_goes(tmp_path: Path) -> None:
 
 
 def test_only_abandoned_rooms_are_removed(tmp_path: Path) -> None:
-    old, young, mine = (tmp_path / f"{PREFIX}{name}" for name in ("old", "young", "linked"))
-    for folder in (old, young):
-        folder.mkdir()
-        (folder / "file").write_bytes(b"x")
-    (tmp_path / "mine").mkdir()
-    mine.symlink_to(tmp_path / "mine")
     with room_beside(tmp_path / "out") as used:
-        for folder in (old, used):
-            os.utime(folder, (time.time() - 1000,) * 2)
+        subprocess.run([sys.executable, "-c", DIES, str(tmp_path / "third")], check=True)
+        (old,) = set(tmp_path.iterdir()) - {used}
+        (tmp_path / "mine").mkdir()
+        link = old.with_name(old.name[:-16] + "0" * 16)
+        link.symlink_to(tmp_path / "mine")
         with room_beside(tmp_path / "other"):
             assert not old.exists()
-            assert young.exists()
             assert used.exists()
             assert (tmp_path / "mine").exists()
