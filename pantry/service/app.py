@@ -16,11 +16,11 @@ from pantry.service.models import DESK, Desk
 from pantry.service.native import http as native
 from pantry.service.native.calls import failure
 from pantry.service.state import GATEWAY, Gateway
-from pantry.service.web import approvals, page
+from pantry.service.web import approvals, jobs, page
 from pantry.service.web import loaded as admin
 
 log = logging.getLogger("pantry.service")
-SURFACES = (health, openai, native, windowai, admin, approvals, page)
+SURFACES = (health, openai, native, windowai, admin, approvals, jobs, page)
 _CLIENT_LEFT = 499
 """The status counted for a client that left before its answer (nginx's number; nobody is there to read it)."""
 

@@ -24,10 +24,11 @@ from pantry.core.refs import ModelName
 from pantry.engines.provider import FORMAT as REMOTE
 from pantry.service.generation.chunks import Answer
 from pantry.service.generation.request import ChatRequest, CompletionRequest, parse_request
-from pantry.service.jobs import JobRunner, download
+from pantry.service.jobs import JobRunner
 from pantry.service.session_store import Message, SessionBook
 from pantry.service.state import Gateway
 from pantry.starter import STARTER
+from pantry.store.jobs import Job
 from pantry.store.models import InstalledModel, Store
 from pantry.store.requests import AppRequest
 from pantry.store.sessions import Session
@@ -70,6 +71,14 @@ class Completion:
     @property
     def text(self) -> str:
         return "".join(self.parts)
+
+
+@dataclass(frozen=True)
+class Download:
+    """A download that was asked for: the request of an app (the owner needs none), and the job once there is one."""
+
+    request: AppRequest | None
+    job: Job | None
 
 
 class Desk:
@@ -150,8 +159,8 @@ class Desk:
 
     async def download(
         self, caller: Caller, name: str, url: str | None = None, entry: Mapping[str, Any] | None = None
-    ) -> AppRequest | None:
-        """Have a model downloaded; None when it is here, else the request that waits or is being done.
+    ) -> Download | None:
+        """Have a model downloaded, beside the requests; None when it is here.
 
         Raises ForbiddenError for a URL while the setting url_downloads is off.
         """
@@ -165,9 +174,10 @@ class Desk:
         if request is None and await self._is_installed(model):
             return None
         if request is None and caller.kind == "owner":
-            await download(self.gateway, str(model), url, lambda done, total: None)
-            return None
-        return self._woken(request or start_job(self.gateway.store.database, caller, "download", details))
+            parameters = {"model": str(model), **({"url": url} if url else {})}
+            return Download(None, self.runner.start("pull", parameters))
+        request = request or start_job(self.gateway.store.database, caller, "download", details)
+        return Download(request, self.runner.job_of(request))
 
     async def bare_model(self, caller: Caller, name: str) -> tuple[InstalledModel, Path]:
         """The verified file of a model, which nobody may write to, for a program that runs it itself.

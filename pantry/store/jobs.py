@@ -221,7 +221,7 @@ class Jobs:
         with self._database.transaction():
             job = self.get(id)
             if job.ended:
-                raise ConflictError(f"This job has ended already: it is {job.state}.")
+                raise ConflictError(f"This job has ended already ({job.state}).")
             if job.state == "queued" or job.is_lost:
                 self._end(job, "cancelled", None, None)
             else:

@@ -6,16 +6,17 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from pantry.access.requests import approval_needed
-from pantry.core.errors import ModelNotFoundError, UsageError
+from pantry.core.errors import BusyError, ModelNotFoundError, UsageError
 from pantry.core.permissions import Action, Caller
 from pantry.service.models import SAMPLING, Completion, Desk, ModelQuery
 from pantry.service.native.calls import Parameters, Partial, Stream, Value, function
-from pantry.service.records import answer_object, model_object, request_object
+from pantry.service.records import answer_object, job_object, model_object, request_object
 from pantry.store.models import InstalledModel
 
 if TYPE_CHECKING:
     from pantry.selection import Choice
 
+RETRY_DOWNLOAD = 10  # seconds after which to ask again for a model that is being downloaded
 MAX_PROMPT = 16_000_000  # characters; the line and body limits come first
 
 
@@ -79,11 +80,17 @@ async def unload_llm(desk: Desk, caller: Caller, given: Parameters) -> Value:
 
 @function("model", "url")
 async def download_model(desk: Desk, caller: Caller, given: Parameters) -> Value:
-    """Download a model, or ask the user to let it be downloaded. `url` works where the user turned it on."""
+    """Have a model downloaded, or ask the user to let it be; answers at once, with the job where there is one.
+
+    `url` works where the user turned it on.
+    """
     name = given.text("model")
-    request = await desk.download(caller, name, given.optional_text("url", 2000))
-    state = "installed" if request is None else "downloading" if request.accepted else "requested"
-    return {"model": name, "state": state} | _asked(desk, request)
+    download = await desk.download(caller, name, given.optional_text("url", 2000))
+    if download is None:
+        return {"model": name, "state": "installed"}
+    state = {"state": "downloading" if download.job else "requested"}
+    job = {"job": job_object(download.job, owner=caller.kind == "owner")} if download.job else {}
+    return {"model": name} | state | _asked(desk, download.request) | job
 
 
 @function("model")
@@ -125,9 +132,15 @@ def _refuse_silent_load(desk: Desk, caller: Caller, model: InstalledModel) -> No
 
 
 async def _ask_for_download(desk: Desk, caller: Caller, choice: Choice) -> None:
-    request = await desk.download(caller, choice.model)
-    if request is not None:
-        raise approval_needed(request, f"{choice.model} would suit and is not installed.")
+    download = await desk.download(caller, choice.model)
+    if download is not None and download.request is not None:
+        raise approval_needed(download.request, f"{choice.model} would suit and is not installed.")
+    if download is not None and download.job is not None:
+        raise BusyError(
+            f"{choice.model} suits and is being downloaded (job {download.job.id}).",
+            hint="Ask again when it is here; pantry jobs shows how far it is.",
+            retry_after=RETRY_DOWNLOAD,
+        )
     if choice.action != "download":
         raise ModelNotFoundError(f"There is no model {choice.model!r} here.")
 

@@ -12,6 +12,7 @@ from pantry.service.generation import sse as _sse
 from pantry.service.http import caller_of, read_json
 from pantry.service.models import DESK
 from pantry.service.native import functions_apps as _functions_apps
+from pantry.service.native import functions_jobs as _functions_jobs
 from pantry.service.native import functions_models as _functions_models
 from pantry.service.native import functions_sessions as _functions_sessions
 from pantry.service.native.calls import Call, Value, failure, outcome, parse_call, replies
@@ -19,7 +20,7 @@ from pantry.service.state import GATEWAY
 
 routes = web.RouteTableDef()
 PATH = "/call"
-FUNCTION_FILES = (_functions_apps, _functions_models, _functions_sessions)
+FUNCTION_FILES = (_functions_apps, _functions_jobs, _functions_models, _functions_sessions)
 """Importing them offers their functions."""
 _STATUS = {kind.code: kind.status for kind in error_classes()}
 
