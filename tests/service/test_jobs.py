@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from pantry.access.requests import Limits, decide_request, list_requests
 from pantry.core.paths import Paths
 from pantry.operations.jobs.manage import get_job, list_jobs
 from pantry.operations.repositories import add_repository
+from pantry.store.database import Database
+from pantry.store.jobs import Jobs
 from tests.repository.flatpacks import Published, gguf, make_flatpack, trust_signer
 from tests.repository.servers import Faults, FileServer, serving
 from tests.service.calling import Line, make_app
@@ -161,23 +164,26 @@ def test_the_owner_sees_logs_and_cancels_over_http(service: Service) -> None:
     assert service.ask("GET", "/admin/jobs/nothing-like-it")[0] == 404
 
 
-def test_at_most_three_pulls_run_beside_each_other_and_the_others_wait(service: Service) -> None:
-    key = make_app(service.paths, "Greedy", "download")
-    with Line(service) as line:
-        for name in ("big", "one", "two", "three", "four"):
-            line.value("download_model", {"model": name}, key=key)
-        ended = [job for job in list_jobs(service.paths) if job.ended]
-        running = [job for job in list_jobs(service.paths) if job.state == "running"]
-        assert len(running) <= 3
-        wait_until(lambda: len([job for job in list_jobs(service.paths) if job.state == "failed"]) == 4, 60)
-        assert not ended or all(job.error for job in ended)
-        assert [job.title for job in list_jobs(service.paths) if job.state == "running"] == ["big"]
+def test_three_pulls_run_beside_each_other_and_the_next_begins_when_one_ends(home: Path, paths: Paths) -> None:
+    def in_state(state: str) -> list[str]:
+        return [job.id for job in list_jobs(paths) if job.state == state]
+
+    silent = socket.create_server(("127.0.0.1", 0))  # takes connections, never answers
+    with silent, starting(Service(home, {"PANTRY_URL_DOWNLOADS": "true"})) as service, Line(service) as line:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        for number in range(5):
+            line.value("download_model", {"model": f"m{number}", "url": f"{address}/m{number}.fpk"})
+        wait_until(lambda: len(in_state("running")) == 3, 20)
+        assert len(in_state("queued")) == 2
+        first = in_state("running")[0]
+        silent.accept()[0].close()  # it waits for an answer that does not come, and can be stopped there
+        line.value("cancel_job", {"job": first})
+        assert line.value("wait_job", {"job": first})["state"] == "cancelled"
+        wait_until(lambda: len(in_state("running")) == 3, 20)
+        assert len(in_state("queued")) == 1
 
 
 def test_a_job_of_an_unknown_kind_fails_in_words(service: Service) -> None:
-    from pantry.store.database import Database
-    from pantry.store.jobs import Jobs
-
     with Database(service.paths.database) as database:
         job = Jobs(database, service.paths.job_logs).add("knit", "a scarf", {})
     wait_until(lambda: get_job(service.paths, job.id).ended, 10)
@@ -187,8 +193,11 @@ def test_a_job_of_an_unknown_kind_fails_in_words(service: Service) -> None:
     assert "kind of job 'knit'" in failed.error.message
 
 
-def test_a_call_for_a_model_that_must_come_first_does_not_wait_for_it(service: Service) -> None:
-    call = {"preferred_model": "big", "fallback_mode": "load", "prompt": "Hello"}
-    status, headers, content = service.ask_raw("POST", "/call", {"function": "call_llm", "parameters": call})
+def test_a_call_whose_model_must_be_downloaded_says_so_instead_of_waiting(home: Path, paths: Paths) -> None:
+    call = {"fallback_mode": "requirements_download", "model_requirements": ["context>=100000"], "prompt": "Hello"}
+    with starting(Service(home, {"PANTRY_OFFLINE": "true"})) as service:
+        status, _, content = service.ask_raw("POST", "/call", {"function": "call_llm", "parameters": call})
     told = json.loads(content)
-    assert (status, told["code"]) in [(404, "model_not_found"), (503, "busy")]
+    assert (status, told["code"]) == (503, "busy"), told
+    job = list_jobs(paths)[0]
+    assert f"is being downloaded (job {job.id})" in told["message"]

@@ -17,7 +17,6 @@ from pantry.store.apps import Apps
 from pantry.store.database import Database
 from pantry.store.jobs import JobError, JobProgress, Jobs
 
-
 KEPT = 5
 
 

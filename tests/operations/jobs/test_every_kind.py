@@ -1,4 +1,4 @@
-"""What every kind of job keeps to: steps and progress, an end in the middle, a kill, an error in words, a bounded log."""
+"""What every kind of job keeps to: steps and progress, an end in the middle, a kill, an error in words, a log."""
 
 from __future__ import annotations
 
