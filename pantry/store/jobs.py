@@ -62,7 +62,8 @@ class Job:
     """One job. Without an app it is the owner's; `foreground` ones belong to a command at a terminal.
 
     States: queued, running, cancelling (running, and asked to stop), done, failed, cancelled, interrupted (its
-    process ended before it did, and it does not go on by itself). `runs` counts the processes that ran it.
+    process ended before it did, and it does not go on by itself). `runs` counts the processes that ran it, `kills`
+    those that were killed at it.
     """
 
     id: str
@@ -77,6 +78,7 @@ class Job:
     process: int | None
     process_mark: float | None
     runs: int
+    kills: int
     result: Mapping[str, Any] | None = field(hash=False)
     error: JobError | None
     created_at: str
@@ -234,12 +236,12 @@ class Jobs:
         """Record how a job ended; False when it has ended already, or another process runs it."""
         return self._end(job, state, result, error)
 
-    def requeue(self, job: Job) -> bool:
-        """Let a job whose process ended, or is about to, be taken up again; False as for `finish`."""
+    def requeue(self, job: Job, *, killed: bool = False) -> bool:
+        """Let a job whose process was killed, or ends now, be taken up again; False as for `finish`."""
         changed = self._database.execute(
-            "UPDATE jobs SET state = 'queued', process = NULL, process_mark = NULL, rate = NULL, updated_at = ?"
-            " WHERE id = ? AND state = 'running' AND process IS ?",
-            (now(), job.id, job.process),
+            "UPDATE jobs SET state = 'queued', process = NULL, process_mark = NULL, rate = NULL, kills = kills + ?,"
+            " updated_at = ? WHERE id = ? AND state = 'running' AND process IS ?",
+            (int(killed), now(), job.id, job.process),
         )
         return bool(changed)
 
@@ -275,8 +277,9 @@ class Jobs:
 
     def _clean_logs(self) -> None:
         """Delete the logs of jobs that are forgotten."""
+        files = list(self._logs.glob("*.log"))  # looked at first: a job of that moment has a row by then
         known = {row["id"] for row in self._database.rows("SELECT id FROM jobs")}
-        for file in self._logs.glob("*.log"):
+        for file in files:
             if file.stem not in known:
                 file.unlink(missing_ok=True)
 
@@ -286,7 +289,7 @@ def _job(row: sqlite3.Row) -> Job:
         row["id"], row["kind"], row["title"], json.loads(row["parameters"]), row["app"], row["request"],
         bool(row["foreground"]), row["state"],
         JobProgress(row["step"], row["done"], row["total"], row["unit"], row["rate"]),
-        row["process"], row["process_mark"], row["runs"],
+        row["process"], row["process_mark"], row["runs"], row["kills"],
         json.loads(row["result"]) if row["result"] else None,
         JobError(**json.loads(row["error"])) if row["error"] else None,
         row["created_at"], row["started_at"], row["updated_at"], row["ended_at"],

@@ -16,7 +16,7 @@ from pantry.operations.jobs.kind import KINDS, JobKind
 from pantry.store.database import Database
 from pantry.store.jobs import Job, JobError, Jobs
 
-MAX_RUNS = 5  # processes that may die on a job before it is not taken up again
+MAX_KILLS = 5  # processes that may be killed at a job before it is not taken up again
 
 
 @contextlib.contextmanager
@@ -57,7 +57,7 @@ def settle_lost(database: Database, paths: Paths) -> list[Job]:
         if job.state == "cancelling":
             jobs.finish(job, "cancelled")
         elif (reason := _end_of(job)) is None:
-            jobs.requeue(job)
+            jobs.requeue(job, killed=True)
         else:
             jobs.finish(job, "interrupted", error=reason)
     return lost
@@ -69,13 +69,15 @@ def _end_of(job: Job) -> JobError | None:
         kind: JobKind = KINDS.get(job.kind)
     except PantryError as error:
         return JobError.of(error)
-    hint = f"Go on with: {kind.again(job.parameters)}"
+    hint = f"{'Go on' if kind.resumes else 'Begin anew'} with: {kind.again(job.parameters)}"
     if job.foreground:
         return JobError("interrupted", "Its command was killed before it came to the end.", hint)
     if not kind.resumes:
-        return JobError("interrupted", f"Its process was killed, and a job of kind {job.kind} begins anew.", hint)
-    if job.runs >= MAX_RUNS:
-        return JobError("interrupted", f"{job.runs} processes were killed while they ran it.", hint)
+        return JobError(
+            "interrupted", "Its process was killed, and a job of this kind cannot go on where it stopped.", hint
+        )
+    if job.kills + 1 >= MAX_KILLS:
+        return JobError("interrupted", f"{job.kills + 1} processes were killed while they ran it.", hint)
     return None
 
 

@@ -17,6 +17,7 @@ CREATE TABLE jobs (
     process INTEGER,
     process_mark REAL,
     runs INTEGER NOT NULL DEFAULT 0,
+    kills INTEGER NOT NULL DEFAULT 0,
     result TEXT,
     error TEXT,
     created_at TEXT NOT NULL,
