@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from pantry.access.requests import Limits, decide_request, list_requests
+from pantry.client import Client
+from pantry.core.errors import NotFoundError
 from pantry.core.paths import Paths
 from pantry.operations.jobs.manage import get_job, list_jobs
 from pantry.operations.repositories import add_repository
@@ -181,6 +183,17 @@ def test_three_pulls_run_beside_each_other_and_the_next_begins_when_one_ends(hom
         assert line.value("wait_job", {"job": first})["state"] == "cancelled"
         wait_until(lambda: len(in_state("running")) == 3, 20)
         assert len(in_state("queued")) == 1
+
+
+def test_the_owners_client_waits_for_its_download_or_raises_why_it_failed(
+    service: Service, slow_server: FileServer
+) -> None:
+    client = Client(paths=service.paths)
+    with pytest.raises(NotFoundError, match="nowhere-model"):
+        client.download("nowhere-model")
+    slow_server.faults.pause = 0
+    client.download("big")
+    assert "big" in [model.name for model in client.models()]
 
 
 def test_a_job_of_an_unknown_kind_fails_in_words(service: Service) -> None:
