@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from pantry.core.errors import TermsError
     from pantry.core.paths import Paths
+    from pantry.operations.jobs.context import JobContext
     from pantry.operations.pull import Options, Pulled
 
 PANEL = "Models"
@@ -43,7 +44,7 @@ def pull(
         raise UsageError("--name goes with one model at a time.")
     options = Options(ModelName.parse(name) if name else None, repository, pickle, base)
     accepted = _Accepted(everything=accept_terms)
-    pulled = [_pull_asking(find_paths(), ref, options, accepted, quiet or as_json) for ref in refs]
+    pulled = [_pull_as_job(find_paths(), ref, options, accepted, quiet or as_json) for ref in refs]
     if as_json:
         print_json([_as_object(each) for each in pulled])
         return
@@ -122,7 +123,21 @@ class _Accepted:
         return False
 
 
-def _pull_asking(paths: Paths, ref: str, options: Options, accepted: _Accepted, quiet: bool) -> Pulled:
+def _pull_as_job(paths: Paths, ref: str, options: Options, accepted: _Accepted, quiet: bool) -> Pulled:
+    """Pull as a job that `pantry jobs` shows elsewhere, and can cancel."""
+    from pantry.operations.jobs.run import in_foreground
+
+    given = {"name": options.name, "repository": options.repository, "base": options.base}
+    parameters: dict[str, Any] = {"ref": ref, **{key: str(value) for key, value in given.items() if value}}
+    if options.pickle:
+        parameters["pickle"] = True
+    with in_foreground(paths, "pull", parameters) as job:
+        pulled = _pull_asking(paths, ref, options, accepted, quiet, job)
+        job.result = {"model": str(pulled.model) if pulled.model else None, "package": pulled.package.name}
+    return pulled
+
+
+def _pull_asking(paths: Paths, ref: str, options: Options, accepted: _Accepted, quiet: bool, job: JobContext) -> Pulled:
     """Pull; where terms must be accepted first, ask and take the pull up again."""
     from dataclasses import replace
 
@@ -130,26 +145,33 @@ def _pull_asking(paths: Paths, ref: str, options: Options, accepted: _Accepted, 
 
     while True:
         try:
-            return _pull_one(paths, ref, replace(options, accept=accepted), quiet)
+            return _pull_one(paths, ref, replace(options, accept=accepted), quiet, job)
         except TermsError as error:
             if not accepted.ask(error):
                 raise
 
 
-def _pull_one(paths: Paths, ref: str, options: Options, quiet: bool) -> Pulled:
+def _pull_one(paths: Paths, ref: str, options: Options, quiet: bool, job: JobContext) -> Pulled:
     from rich.console import Console
 
     from pantry.cli._output import note
     from pantry.operations.pull import pull
 
     def say(step: str, words: str) -> None:
-        note(f"{step:<18} {' '.join(words.splitlines())}")
+        job.step(step, words)
+        if not quiet:
+            note(f"{step:<18} {' '.join(words.splitlines())}")
 
     if quiet or not Console(stderr=True).is_terminal:
-        return pull(paths, ref, options, None if quiet else say)
+        return pull(paths, ref, options, say, job.progress)
     from pantry.cli._progress import bar
 
-    with bar(ref) as progress:
+    with bar(ref) as show:
+
+        def progress(done: int, total: int) -> None:
+            job.progress(done, total)
+            show(done, total)
+
         return pull(paths, ref, options, say, progress)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from pantry.core.paths import Paths
+    from pantry.operations.jobs.context import JobContext
     from pantry.operations.train import Training
     from pantry.workshop.training.loop import Progress
     from pantry.workshop.training.plan import Plan
@@ -42,10 +45,13 @@ def train(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Train a language model from scratch on your text: tokenizer, training, GGUF, flatpack. Ctrl-C saves."""
+    from dataclasses import asdict
+
     from pantry.cli._output import note, print_json
     from pantry.core.errors import UsageError
     from pantry.core.paths import find_paths
     from pantry.core.settings import load_settings
+    from pantry.operations.jobs.kinds.train import JobWatcher
     from pantry.operations.train import TrainingChoices, check_recipe, plan_training, train_recipe
 
     if resume and fresh:
@@ -61,8 +67,17 @@ def train(
     if plan:
         _print_plan(plan_training(folder, choices, out), as_json)
         return
-    with _watching() as watcher:
-        done = train_recipe(paths, folder, choices, watcher, out=out, resume=resume, fresh=fresh, install=install)
+    parameters = {
+        "folder": str(folder.absolute()),
+        "out": str(out.absolute()) if out else None,
+        "choices": asdict(choices),
+        "resume": resume,
+        "fresh": fresh,
+        "install": install,
+    }
+    with _watching() as watcher, _as_job(paths, parameters) as job:
+        watched = JobWatcher(job, watcher) if job else watcher
+        done = train_recipe(paths, folder, choices, watched, out=out, resume=resume, fresh=fresh, install=install)
     if done is None:
         return
     if as_json:
@@ -100,9 +115,29 @@ def _run_script(
     if not yes and not typer.confirm("Run it?"):
         typer.echo("Nothing was run.")
         raise typer.Exit(1)
-    for name in run_recipe_script(script, limits, note, resume=resume):
+    with _as_job(find_paths(), {"folder": str(script.folder), "script": True}) as job:
+
+        def tell(line: str) -> None:
+            note(line)
+            if job:
+                job.log(line)
+
+        removed = run_recipe_script(script, limits, tell, resume=resume)
+    for name in removed:
         note(f"Deleted, because it is not a file: {name!r}")
     typer.echo(f"Done. What it made is in {script.out}")
+
+
+@contextmanager
+def _as_job(paths: Paths, parameters: dict[str, Any]) -> Iterator[JobContext | None]:
+    """Train as a job that `pantry jobs` shows elsewhere, and can cancel; of `torchrun`'s processes, in the main one."""
+    from pantry.operations.jobs.run import in_foreground
+
+    if os.environ.get("RANK", "0") != "0":
+        yield None
+        return
+    with in_foreground(paths, "train", parameters) as job:
+        yield job
 
 
 class _Lines:

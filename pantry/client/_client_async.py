@@ -16,7 +16,14 @@ from pantry.client import _keys
 from pantry.client._transport_async import AsyncTransport
 from pantry.client._wire import PROBE_TIMEOUT, addresses, is_pantry, not_running
 from pantry.client.records import Choice, Handshake, Identity, Model, Reply, Request
-from pantry.core.errors import ApprovalNeededError, ForbiddenError, PantryError, UnauthorisedError, UsageError
+from pantry.core.errors import (
+    ApprovalNeededError,
+    ForbiddenError,
+    PantryError,
+    UnauthorisedError,
+    UsageError,
+    error_from_reply,
+)
 from pantry.core.paths import Paths, find_paths
 
 OnWait = Callable[[Request], None]
@@ -120,7 +127,7 @@ class AsyncClient:
         await self._settled(await self._call("unload_llm", model=model))
 
     async def request_download(self, model: str, *, url: str | None = None) -> Request | None:
-        """Have a model downloaded; None when it is there already. `wait` for the request to see it through."""
+        """Have a model downloaded; None when no request is needed: it is there, or the owner's download has begun."""
         value = await self._call("download_model", model=model, url=url)
         return Request.parse(value["request"]) if "request" in value else None
 
@@ -216,12 +223,19 @@ class AsyncClient:
             raise error
 
     async def _settled(self, value: Mapping[str, Any]) -> None:
-        """Wait until what a reply says is asked or being done is done. Raises ForbiddenError."""
-        if "request" not in value:
-            return
-        done = await self.wait(Request.parse(value["request"]))
-        if not done.accepted:
-            raise ForbiddenError(f"The request to {done.kind} was not fulfilled: {done.outcome}.")
+        """Wait until what a reply says is asked or being done is done. Raises ForbiddenError, or why a job failed."""
+        if "request" in value:
+            done = await self.wait(Request.parse(value["request"]))
+            if not done.accepted:
+                raise ForbiddenError(f"The request to {done.kind} was not fulfilled: {done.outcome}.")
+        elif "job" in value:
+            job = value["job"]
+            while not job["ended"]:
+                job = await self._call("wait_job", job=job["id"])
+            if job["error"]:
+                raise error_from_reply(job["error"])
+            if job["state"] != "done":
+                raise ForbiddenError(f"The {job['kind']} of {job['title']} was {job['state']}.")
 
     async def _connected(self) -> AsyncTransport:
         if self._transport is None:

@@ -52,6 +52,11 @@ class Paths:
         return self.data / "logs"
 
     @property
+    def job_logs(self) -> Path:
+        """The log of each job, one file a job."""
+        return self.data / "jobs"
+
+    @property
     def socket(self) -> Path:
         return self.run / "pantry.sock"
 

@@ -290,28 +290,30 @@ def _done(job: Job, store: Store, package: Package, name: ModelName) -> Pulled:
     return Pulled(package, model)
 
 
-def download_model(paths: Paths, name: str, url: str | None, progress: Progress) -> InstalledModel:
+def download_model(
+    paths: Paths, name: str, url: str | None, progress: Progress, say: OnStep | None = None
+) -> InstalledModel:
     """Fetch, verify and install a model by its name in the repositories or the catalogue, or from an address.
 
     It is installed under `name`. Callers are strangers: a path of this machine is not a model. Blocking. Raises
     UsageError, NotFoundError, and all that a pull raises.
     """
     wanted = ModelName.parse(name)
-    pulled = _from_address(paths, wanted, url, progress) if url is not None else _by_name(paths, wanted, progress)
+    pulled = _by_name(paths, wanted, progress, say) if url is None else _from_address(paths, wanted, url, progress, say)
     if pulled.model is None:
         raise UsageError(f"{pulled.package.name} is installed, but it is not a model that can run.")
     with Store.open(paths) as store:
         return store.get(pulled.model)
 
 
-def _from_address(paths: Paths, name: ModelName, url: str, progress: Progress) -> Pulled:
+def _from_address(paths: Paths, name: ModelName, url: str, progress: Progress, say: OnStep | None) -> Pulled:
     if isinstance(parse_ref(url), FileRef | NamedRef):
         raise UsageError(f"{url[:120]!r} is not an address.", hint="It begins with https:// or hf://.")
-    return pull(paths, url, Options(name=name), progress=progress)
+    return pull(paths, url, Options(name=name), say, progress)
 
 
-def _by_name(paths: Paths, name: ModelName, progress: Progress) -> Pulled:
+def _by_name(paths: Paths, name: ModelName, progress: Progress, say: OnStep | None) -> Pulled:
     """From the configured repositories, else from where the catalogue says that the model's files are."""
     if not isinstance(parse_ref(str(name)), NamedRef):
         raise UsageError(f"{str(name)!r} is not the name of a model in a repository.")
-    return pull(paths, str(name), Options(name=name), progress=progress)
+    return pull(paths, str(name), Options(name=name), say, progress)

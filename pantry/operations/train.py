@@ -120,6 +120,14 @@ def train_recipe(
         return Training(trained, None, str(error))
 
 
+def has_checkpoint(folder: Path, out: Path | None = None) -> bool:
+    """Whether a training of the recipe in `folder` left something to go on from. Raises MissingExtraError."""
+    require_training()
+    from pantry.workshop.training.run import CHECKPOINT, Places
+
+    return (Places.beside(folder, out).room / CHECKPOINT).is_file()
+
+
 def _install(paths: Paths, file: Path, title: str) -> ModelName:
     from pantry.workshop.training.package import manifest_name
 

@@ -18,7 +18,7 @@ class ServiceContext:
     """The parts of one running service."""
 
     gateway: Gateway
-    jobs: JobRunner
+    runner: JobRunner
     models: ModelService
     sessions: SessionService
     registrar: Registrar
@@ -26,9 +26,9 @@ class ServiceContext:
     @classmethod
     def around(cls, gateway: Gateway) -> ServiceContext:
         """The parts around one state."""
-        jobs = JobRunner(gateway)
+        runner = JobRunner(gateway)
         registrar = Registrar(gateway.store.database, gateway.settings)
-        return cls(gateway, jobs, ModelService(gateway, jobs), SessionService(gateway), registrar)
+        return cls(gateway, runner, ModelService(gateway, runner), SessionService(gateway), registrar)
 
 
 CONTEXT = web.AppKey("context", ServiceContext)

@@ -19,9 +19,10 @@ from pantry.core.errors import ForbiddenError, ModelNotFoundError, PantryError, 
 from pantry.core.permissions import Action, Caller, decide
 from pantry.core.refs import ModelName
 from pantry.engines.provider import FORMAT as REMOTE
-from pantry.service.jobs import JobRunner, download
+from pantry.service.jobs import JobRunner
 from pantry.service.state import Gateway
 from pantry.starter import STARTER
+from pantry.store.jobs import Job
 from pantry.store.models import InstalledModel, Store
 from pantry.store.requests import AppRequest
 
@@ -42,11 +43,19 @@ class ModelQuery:
     prefer: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Download:
+    """A download that was asked for: the request of an app (the owner needs none), and the job once there is one."""
+
+    request: AppRequest | None
+    job: Job | None
+
+
 class ModelService:
     """Chooses, loads, unloads and downloads models for callers that may have it done."""
 
-    def __init__(self, gateway: Gateway, jobs: JobRunner) -> None:
-        self.gateway, self._jobs = gateway, jobs
+    def __init__(self, gateway: Gateway, runner: JobRunner) -> None:
+        self.gateway, self._runner = gateway, runner
         self._selector: tuple[float, tuple[int, ...], Selector] | None = None
 
     async def visible(self, caller: Caller) -> list[InstalledModel]:
@@ -115,8 +124,8 @@ class ModelService:
 
     async def download(
         self, caller: Caller, name: str, url: str | None = None, entry: Mapping[str, Any] | None = None
-    ) -> AppRequest | None:
-        """Have a model downloaded; None when it is here, else the request that waits or is being done.
+    ) -> Download | None:
+        """Have a model downloaded, beside the requests; None when it is here.
 
         Raises ForbiddenError for a URL while the setting url_downloads is off.
         """
@@ -130,9 +139,10 @@ class ModelService:
         if request is None and await self._is_installed(model):
             return None
         if request is None and caller.kind == "owner":
-            await download(self.gateway, str(model), url, lambda done, total: None)
-            return None
-        return self._woken(request or start_job(self.gateway.store.database, caller, "download", details))
+            parameters = {"model": str(model), **({"url": url} if url else {})}
+            return Download(None, self._runner.start("pull", parameters))
+        request = request or start_job(self.gateway.store.database, caller, "download", details)
+        return Download(request, self._runner.job_of(request))
 
     async def bare_model(self, caller: Caller, name: str) -> tuple[InstalledModel, Path]:
         """The verified file of a model, which nobody may write to, for a program that runs it itself.
@@ -158,5 +168,5 @@ class ModelService:
 
     def _woken(self, request: AppRequest | None) -> AppRequest | None:
         if request is not None and request.state == "approved":
-            self._jobs.wake()
+            self._runner.wake()
         return request

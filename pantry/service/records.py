@@ -9,13 +9,15 @@ from pantry.engines.pool import LoadedModel
 from pantry.service.context import ServiceContext
 from pantry.service.generation.text import Completion
 from pantry.service.state import Gateway
+from pantry.store.jobs import Job
 from pantry.store.models import InstalledModel
 from pantry.store.requests import AppRequest
 
 
 def request_object(service: ServiceContext, request: AppRequest) -> dict[str, Any]:
-    """A request as replies carry it; a running download tells its progress in bytes."""
-    progress = service.jobs.progress.get(request.id)
+    """A request as replies carry it; a download tells its job, and while it runs its progress in bytes."""
+    job = service.runner.jobs.of_request(request.id) if request.kind == "download" else None
+    progress = job.progress if job is not None and job.progress.total is not None and not job.ended else None
     return {
         "id": request.id,
         "app": request.app,
@@ -26,8 +28,15 @@ def request_object(service: ServiceContext, request: AppRequest) -> dict[str, An
         "complete": request.complete,
         "accepted": request.accepted,
         "created_at": request.created_at,
-        "progress": {"done": progress[0], "total": progress[1]} if progress else None,
+        "progress": {"done": progress.done, "total": progress.total} if progress else None,
+        "job": job.id if job else None,
     }
+
+
+def job_object(job: Job, *, owner: bool) -> dict[str, Any]:
+    """A job as replies carry it; apps are not told which process runs it."""
+    whole = job.to_json()
+    return whole if owner else {name: value for name, value in whole.items() if name != "process"}
 
 
 def model_object(service: ServiceContext, model: InstalledModel) -> dict[str, Any]:

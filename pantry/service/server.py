@@ -130,7 +130,7 @@ async def _listening(gateway: Gateway, paths: Paths) -> AsyncIterator[int]:
             _close_after(stack, await loop.create_unix_server(make, sock=unix, backlog=BACKLOG))
             port = _bind(settings.host, other.port(settings), tries=1)
             _close_after(stack, await loop.create_server(make, sock=port, backlog=BACKLOG))
-        gateway.spawn(service.jobs.run())
+        gateway.spawn(service.runner.run())
         yield int(tcp.getsockname()[1])
 
 

@@ -29,7 +29,6 @@ from pantry.store.models import InstalledModel, Store
 from pantry.store.requests import AppRequest, Kind
 
 log = logging.getLogger("pantry.service")
-MAX_DOWNLOADS = 3  # that run at once
 
 
 @dataclass
@@ -49,8 +48,6 @@ class Gateway:
     """Where the service listens, once it does."""
     logins: Logins = field(default_factory=Logins)
     """The browsers that are logged in on the owner's page."""
-    downloads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_DOWNLOADS))
-    """Held by each download that runs."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     """Work that goes on beside the requests; ended with the service."""
 

@@ -46,7 +46,7 @@ def test_names_reach_repositories_only(stocked: Paths, name: str) -> None:
 
 @pytest.mark.parametrize("url", ["/etc/passwd", "./x.fpk", "~/x.fpk", "fox", "x.fpk"])
 def test_paths_of_this_machine_are_no_address(stocked: Paths, url: str) -> None:
-    with pytest.raises(UsageError, match="no address"):
+    with pytest.raises(UsageError, match="is not an address"):
         download_model(stocked, "fox", url, nothing)
 
 

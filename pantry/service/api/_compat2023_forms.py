@@ -15,6 +15,7 @@ from pantry.core.foreign_json import parse_json
 from pantry.core.permissions import Caller, Permission
 from pantry.core.refs import ModelName
 from pantry.service.generation.request import SAMPLING
+from pantry.store.jobs import JobProgress
 from pantry.store.models import InstalledModel
 from pantry.store.requests import AppRequest
 from pantry.store.sessions import Session
@@ -44,25 +45,26 @@ _TYPES = {
     "load": "LoadRequest",
     "unload": "UnloadRequest",
 }
+MOST_COMING = 99.0  # percent, of what has come and is not installed yet
+_BEFORE_DOWNLOAD = ("", "metadata verified", "resolving", "waiting")  # steps of a pull
 
 
 @dataclass(frozen=True)
-class Known:
-    """An installed model with what the catalogue says of it."""
+class Named:
+    """A model by its name, installed or being downloaded, with what the catalogue says of it."""
 
-    model: InstalledModel
+    name: ModelName
     entry: ModelEntry | None
-    running: bool
 
     @property
     def uuid(self) -> str:
-        return llm_uuid(self.model.name)
+        return llm_uuid(self.name)
 
     @property
     def id(self) -> str:
         """The machine id: that of the 2023 registry where it had the model, else the name."""
         legacy = self.entry.legacy if self.entry else None
-        return legacy.id if legacy else str(self.model.name)
+        return legacy.id if legacy else str(self.name)
 
     @property
     def family(self) -> str:
@@ -78,7 +80,15 @@ class Known:
 
     def is_called(self, text: str) -> bool:
         """Whether `text` is one of the names callers may use for it."""
-        return text in (self.uuid, self.id, str(self.model.name))
+        return text in (self.uuid, self.id, str(self.name))
+
+
+@dataclass(frozen=True)
+class Known(Named):
+    """An installed model."""
+
+    model: InstalledModel
+    running: bool
 
 
 def llm_uuid(name: ModelName) -> str:
@@ -133,13 +143,26 @@ def _matches(known: Known, wanted: Mapping[str, Any], floors: Sequence[Mapping[s
 
 
 def status_object(known: Known) -> dict[str, Any]:
-    """LLMStatus."""
-    entry, facts = known.entry, known.model.facts
+    """LLMStatus of an installed model."""
+    return _status(known, known.model.facts, 100.0, running=known.running)
+
+
+def coming_object(named: Named, progress: JobProgress) -> dict[str, Any]:
+    """LLMStatus of a model that is being downloaded: `download_progress` is in percent, 100 when it is installed."""
+    if progress.step == "downloading":
+        percent = min(MOST_COMING, 100.0 * progress.done / progress.total) if progress.total else 0.0
+    else:
+        percent = 0.0 if progress.step in _BEFORE_DOWNLOAD else MOST_COMING
+    return _status(named, {}, percent, running=False)
+
+
+def _status(known: Named, facts: Mapping[str, Any], progress: float, *, running: bool) -> dict[str, Any]:
+    entry = known.entry
     return {
         "id": known.id,
         "family_id": known.family,
         "organization": (entry.organisation if entry else None) or "",
-        "name": (entry.name if entry else None) or str(facts.get("title") or known.model.name),
+        "name": (entry.name if entry else None) or str(facts.get("title") or known.name),
         "homepage": (entry.url if entry else None) or "",
         "license": (entry.licence if entry else None) or str(facts.get("licence") or ""),
         "description": str(facts.get("description") or ""),
@@ -149,14 +172,14 @@ def status_object(known: Known) -> dict[str, Any]:
         "url": (entry.url if entry else None) or "",
         "local": known.local,
         "connector_type": "llmrs" if known.local else "genericapi",
-        "download_progress": 100.0,
+        "download_progress": progress,
         "config": {},
         "parameters": {},
         "user_parameters": sorted(SAMPLING),
         "session_parameters": {},
         "user_session_parameters": ["system_prompt", *sorted(SAMPLING)],
         "uuid": known.uuid,
-        "running": known.running,
+        "running": running,
     }
 
 

@@ -19,6 +19,7 @@ from aiohttp import web
 from pantry.access.requests import ask, ask_for_permissions, own_request
 from pantry.core.errors import ForbiddenError, ModelNotFoundError, PantryError, UnauthorisedError, UsageError
 from pantry.core.permissions import Action, Caller, decide
+from pantry.core.refs import ModelName
 from pantry.service.api import _compat2023_forms as forms
 from pantry.service.context import CONTEXT, ServiceContext
 from pantry.service.generation import sse
@@ -190,7 +191,11 @@ async def get_request_status(service: ServiceContext, caller: Caller, body: Body
 
 @call
 async def get_llm_status(service: ServiceContext, caller: Caller, body: Body) -> Any:
-    known = _known(service, caller, _text(body, "llm_id"))
+    text = _text(body, "llm_id")
+    try:
+        known = _known(service, caller, text)
+    except ModelNotFoundError:
+        return _coming(service, caller, text)
     service.gateway.permit(caller, Action.VIEW, known.model.name)
     return forms.status_object(known)
 
@@ -306,11 +311,24 @@ def _known(service: ServiceContext, caller: Caller, text: str) -> forms.Known:
     raise ModelNotFoundError(f"There is no model {text[:80]!r}.")
 
 
+def _coming(service: ServiceContext, caller: Caller, text: str) -> Body:
+    """The status of a model that is being downloaded for the caller. Raises ModelNotFoundError when none is."""
+    for job in service.runner.jobs.list(app=caller.app):
+        if job.kind == "pull" and not job.ended:
+            name = ModelName.parse(job.parameters["model"])
+            named = forms.Named(name, service.models.selector().catalogue.find_model(str(name)))
+            if named.is_called(text):
+                service.gateway.permit(caller, Action.VIEW, name)
+                return forms.coming_object(named, job.progress)
+    raise ModelNotFoundError(f"There is no model {text[:80]!r}.")
+
+
 def _everything(service: ServiceContext) -> list[forms.Known]:
     gateway, selector = service.gateway, service.models.selector()
     running = {entry.model.name for entry in gateway.pool.loaded()}
     return [
-        forms.Known(model, selector.identity_of(model).entry, model.name in running) for model in gateway.store.list()
+        forms.Known(model.name, selector.identity_of(model).entry, model, model.name in running)
+        for model in gateway.store.list()
     ]
 
 

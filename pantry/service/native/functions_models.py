@@ -6,19 +6,20 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from pantry.access.requests import approval_needed
-from pantry.core.errors import ModelNotFoundError, UsageError
+from pantry.core.errors import BusyError, ModelNotFoundError, UsageError
 from pantry.core.permissions import Action, Caller
 from pantry.service.context import ServiceContext
 from pantry.service.generation.request import SAMPLING
 from pantry.service.generation.text import Completion, write
 from pantry.service.models import ModelQuery
 from pantry.service.native.calls import Parameters, Partial, Stream, Value, function
-from pantry.service.records import answer_object, model_object, request_object
+from pantry.service.records import answer_object, job_object, model_object, request_object
 from pantry.store.models import InstalledModel
 
 if TYPE_CHECKING:
     from pantry.selection import Choice
 
+RETRY_DOWNLOAD = 10  # seconds after which to ask again for a model that is being downloaded
 MAX_PROMPT = 16_000_000  # characters; the line and body limits come first
 
 
@@ -82,11 +83,17 @@ async def unload_llm(service: ServiceContext, caller: Caller, given: Parameters)
 
 @function("model", "url")
 async def download_model(service: ServiceContext, caller: Caller, given: Parameters) -> Value:
-    """Download a model, or ask the user to let it be downloaded. `url` works where the user turned it on."""
+    """Have a model downloaded, or ask the user to let it be; answers at once, with the job where there is one.
+
+    `url` works where the user turned it on.
+    """
     name = given.text("model")
-    request = await service.models.download(caller, name, given.optional_text("url", 2000))
-    state = "installed" if request is None else "downloading" if request.accepted else "requested"
-    return {"model": name, "state": state} | _asked(service, request)
+    download = await service.models.download(caller, name, given.optional_text("url", 2000))
+    if download is None:
+        return {"model": name, "state": "installed"}
+    state = {"state": "downloading" if download.job else "requested"}
+    job = {"job": job_object(download.job, owner=caller.kind == "owner")} if download.job else {}
+    return {"model": name} | state | _asked(service, download.request) | job
 
 
 @function("model")
@@ -128,9 +135,15 @@ def _refuse_silent_load(service: ServiceContext, caller: Caller, model: Installe
 
 
 async def _ask_for_download(service: ServiceContext, caller: Caller, choice: Choice) -> None:
-    request = await service.models.download(caller, choice.model)
-    if request is not None:
-        raise approval_needed(request, f"{choice.model} would suit and is not installed.")
+    download = await service.models.download(caller, choice.model)
+    if download is not None and download.request is not None:
+        raise approval_needed(download.request, f"{choice.model} would suit and is not installed.")
+    if download is not None and download.job is not None:
+        raise BusyError(
+            f"{choice.model} suits and is being downloaded (job {download.job.id}).",
+            hint="Ask again when it is here; pantry jobs shows how far it is.",
+            retry_after=RETRY_DOWNLOAD,
+        )
     if choice.action != "download":
         raise ModelNotFoundError(f"There is no model {choice.model!r} here.")
 

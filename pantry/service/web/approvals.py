@@ -117,7 +117,8 @@ async def say_yes(request: web.Request) -> web.Response:
     limits = _limits(await read_json(request, gateway.settings) if request.can_read_body else {})
     found = Requests(gateway.store.database).get(request.match_info["id"])
     decided = approve(gateway.store.database, found, limits)
-    service.jobs.wake()
+    service.runner.job_of(decided)
+    service.runner.wake()
     return web.json_response(_request_object(request, decided, _line(request, decided)))
 
 

@@ -1,6 +1,7 @@
 """The 2023 app API, with a small client that sends exactly the bodies of that release's client library."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from typing import Any
 import pytest
 
 from pantry.access.requests import Limits, decide_request
-from tests.service.running import Service, events, free_port, running_service, starting
+from tests.repository.flatpacks import gguf, make_flatpack, trust_signer
+from tests.repository.servers import Faults, serving
+from tests.service.running import Service, events, free_port, running_service, starting, wait_until
 
 ENTRY = {
     "id": "qwen3-0.6b", "familyId": "qwen", "organization": "", "name": "Qwen3", "license": "", "description": "",
@@ -189,6 +192,31 @@ def test_download_gives_the_uuid_as_text_and_a_known_model_is_not_fetched_again(
     uuid = client.call("get_or_download_llm", llm_registry_entry=entry)
     assert client.call("get_llm_status", llm_id="echo")["uuid"] == uuid
     assert client.call("download_llm", llm_registry_entry={**entry, "id": uuid}) == uuid
+
+
+def test_status_of_a_model_that_is_being_downloaded_tells_how_far_it_is(tmp_path: Path) -> None:
+    file = make_flatpack(tmp_path / "work", "big", content=gguf("big") + os.urandom(3_000_000))
+    path, port = tmp_path / "old.sock", free_port()
+    settings = {"PANTRY_COMPAT_2023_SOCKET": str(path), "PANTRY_COMPAT_2023_PORT": str(port)}
+    service = Service(tmp_path / "home", {**settings, "PANTRY_URL_DOWNLOADS": "true"})
+    trust_signer(service.paths)
+    with serving(file.parent, Faults(pause=0.2)) as server, starting(service, "--compat-2023"):
+        client, other = OldClient(service, path, port), OldClient(service, path, port)
+        for each in (client, other):
+            with_key(each, "Old")
+            each.gain("download_llm", "view_llms")
+        entry = {**ENTRY, "id": "my-own-model", "url": f"{server.url}/{file.name}"}
+        uuid = client.call("download_llm", llm_registry_entry=entry)
+
+        def progress() -> float:
+            return float(client.call("get_llm_status", llm_id=uuid)["download_progress"])
+
+        assert set(client.call("get_llm_status", llm_id=uuid)) == LLM_STATUS
+        wait_until(lambda: 0 < progress() < 100, 30)
+        assert other.refused("get_llm_status", llm_id=uuid)[0] == 404
+        server.faults.pause = 0
+        wait_until(lambda: progress() == 100, 30)
+        assert other.call("get_llm_status", llm_id=uuid)["id"] == "my-own-model"
 
 
 def test_flex_filter_matches_or_404_and_preference_only_sorts(client: OldClient) -> None:

@@ -1,0 +1,1 @@
+"""Jobs: the kinds of long work, the one runner of them, and what the owner may ask of them."""
