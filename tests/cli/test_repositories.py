@@ -97,7 +97,7 @@ def test_root_keys_of_several_people(tmp_path: Path) -> None:
 def test_root_that_is_none(lab: Path, tmp_path: Path) -> None:
     (tmp_path / "no.json").write_text("{}")
     said = pantry("repo", "add", "lab", str(lab), "--root", str(tmp_path / "no.json"), home=tmp_path / "u", fails=8)
-    assert "no TUF root" in said
+    assert "not a TUF root" in said
 
 
 def test_others_keys_cannot_publish(lab: Path, tmp_path: Path) -> None:

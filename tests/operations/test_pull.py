@@ -415,7 +415,7 @@ def test_newest_passes_over_prereleases(added: Paths, lab: Published, work: Path
 
 def test_repository_with_a_wrong_root_is_not_added(paths: Paths, lab: Published, tmp_path: Path) -> None:
     other = Published(tmp_path / "other").create()
-    with serving(lab.folder) as server, pytest.raises(VerificationError, match="did not sign"):
+    with serving(lab.folder) as server, pytest.raises(VerificationError, match="is not signed"):
         add_repository(paths, "lab", server.url, other.folder / "root.json")
     assert list_repositories(paths) == []
 
