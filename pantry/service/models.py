@@ -21,7 +21,6 @@ from pantry.access.requests import start_job
 from pantry.core.errors import ConflictError, ForbiddenError, ModelNotFoundError, PantryError, UsageError, did_you_mean
 from pantry.core.permissions import Action, Caller, decide
 from pantry.core.refs import ModelName
-from pantry.engines.provider import FORMAT as REMOTE
 from pantry.service.generation.chunks import Answer
 from pantry.service.generation.request import ChatRequest, CompletionRequest, parse_request
 from pantry.service.jobs import JobRunner, download
@@ -136,7 +135,7 @@ class Desk:
         """
         model = await self.gateway.model(name)
         request = self.gateway.permit_or_ask(caller, "load", model.name, {"model": str(model.name)})
-        if request is None and model.format != REMOTE:
+        if request is None and not model.remote:
             await self.gateway.pool.load(model)
         return self._woken(request)
 
@@ -144,7 +143,7 @@ class Desk:
         """Unload a model; None when that is done, else the request that waits for the user."""
         model = await self.gateway.model(name)
         request = self.gateway.permit_or_ask(caller, "unload", model.name, {"model": str(model.name)})
-        if request is None and model.format != REMOTE:
+        if request is None and not model.remote:
             await self.gateway.pool.unload(model.name)
         return self._woken(request)
 
@@ -170,18 +169,18 @@ class Desk:
         return self._woken(request or start_job(self.gateway.store.database, caller, "download", details))
 
     async def bare_model(self, caller: Caller, name: str) -> tuple[InstalledModel, Path]:
-        """The verified file of a model, which nobody may write to, for a program that runs it itself.
+        """The verified file of a model, or the folder of its files, which nobody may write to, to be run elsewhere.
 
         Raises ForbiddenError, or UsageError for a model at a provider.
         """
         model = await self.gateway.model(name)
         self.gateway.permit(caller, Action.BARE_MODEL, model.name)
-        if model.format == REMOTE:
+        if model.remote:
             raise UsageError(f"{model.name} runs at a provider; there is no file of it here.")
 
         def verified() -> Path:
             with Store.open(self.gateway.paths) as store:  # SQLite connections belong to their thread
-                return store.verified_file(model)
+                return store.verified_path(model)
 
         return model, await asyncio.to_thread(verified)
 

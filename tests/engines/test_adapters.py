@@ -17,9 +17,10 @@ import pytest
 from pantry.core.errors import EngineError
 from pantry.core.refs import ModelName
 from pantry.core.settings import Settings
-from pantry.engines.adapter import ENGINES, LoadOptions, ModelFile
+from pantry.engines.adapter import ENGINES, LoadOptions, ModelFiles
 from pantry.engines.adapters.llama_cpp import REQUIRED_X86_FEATURES, missing_features
 from pantry.engines.worker import Worker
+from pantry.formats.parts import PlacedPart
 from tests.starter_model import starter_gguf
 
 OPTIONS = LoadOptions(context=512, parallel=2, threads=1, prompt_cache=0)
@@ -35,16 +36,20 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(llama_server=program)
 
 
-def model_for(engine: str, folder: Path, **echo: Any) -> ModelFile:
+def one_file(format: str, file: Path) -> ModelFiles:
+    return ModelFiles(ModelName("contract"), format, (PlacedPart(file.name, "weights", file),))
+
+
+def model_for(engine: str, folder: Path, **echo: Any) -> ModelFiles:
     if engine == "echo":
         file = folder / "model.echo"
         file.write_text(json.dumps(echo))
-        return ModelFile(ModelName("contract"), file, "echo")
-    return ModelFile(ModelName("contract"), starter_gguf(), "gguf")
+        return one_file("echo", file)
+    return one_file("gguf", starter_gguf())
 
 
 @asynccontextmanager
-async def running(engine: str, model: ModelFile, settings: Settings, folder: Path) -> AsyncIterator[Worker]:
+async def running(engine: str, model: ModelFiles, settings: Settings, folder: Path) -> AsyncIterator[Worker]:
     socket = folder / "worker.sock"
     command = ENGINES.get(engine).command(model, OPTIONS, socket, settings)
     worker = await Worker.start(engine, command, socket, folder / "worker.log", 60)
