@@ -89,6 +89,6 @@ def installed_model(paths: Paths, name: str) -> InstalledModel:
 
 
 def model_path(paths: Paths, name: str) -> Path:
-    """The path of a model's file, or a folder of its files, digests checked. Raises NotFoundError, VerificationError."""
+    """The path of a model's file or folder, digests checked. Raises ModelNotFoundError or VerificationError."""
     with Store.open(paths) as store:
         return store.verified_path(find_model(paths, store, model_named(name)))
