@@ -38,11 +38,16 @@ def choose_engine(model: InstalledModel, settings: Settings, database: Database)
     return max(usable, key=lambda name: speed.get(name, 0.0))
 
 
+def has_engine(model: InstalledModel) -> bool:
+    """Whether an engine is installed that runs models of this format, here or where it can run."""
+    return any(model.format in ENGINES.get(name).formats for name in ENGINES.names())
+
+
 def why_no_engine(model: InstalledModel) -> str | None:
     """Why no engine that is installed runs models of this format, with what each does run; None when one does."""
-    formats = {name: ENGINES.get(name).formats for name in ENGINES.names()}
-    if any(model.format in each for each in formats.values()):
+    if has_engine(model):
         return None
+    formats = {name: ENGINES.get(name).formats for name in ENGINES.names()}
     runs = [f"{name} runs {', '.join(sorted(map(_title, each)))}" for name, each in formats.items()]
     return f"No engine here runs {model.kind.title} models, as {model.name} is: {'; '.join(runs)}."
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -105,9 +106,10 @@ def _roles(files: Mapping[str, Path]) -> dict[str, Role]:
     roles = {path: role for path in sorted(files) if (role := role_of(path)) is not None}
     ggufs = [path for path in roles if format_of(path) is GGUF]
     for path in ggufs if len(ggufs) > 1 else ():
-        header = read_header(files[path])
-        kind = header.text("general.type") or ("mmproj" if header.architecture == "clip" else "model")
-        roles[path] = _GGUF_ROLES.get(kind, roles[path])
+        with contextlib.suppress(BadFileError):  # a file beside the one that is named; of a model's own it comes up
+            header = read_header(files[path])
+            kind = header.text("general.type") or ("mmproj" if header.architecture == "clip" else "model")
+            roles[path] = _GGUF_ROLES.get(kind, roles[path])
     return roles
 
 

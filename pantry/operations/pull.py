@@ -23,7 +23,7 @@ from pantry.core.settings import Settings, load_settings
 from pantry.core.units import format_bytes
 from pantry.engines.choose import why_no_engine
 from pantry.flatpack.archive.archive import Reader
-from pantry.formats.kinds import is_whole_model
+from pantry.formats.model_files import model_in
 from pantry.install.catalogue_source import place_in_catalogue
 from pantry.install.flatpack import InstallSource, OnStep, arrived, take_in
 from pantry.install.resolve import fetcher_of, opened, resolve
@@ -147,7 +147,15 @@ def _is_whole(store: Store, package: Package) -> bool:
 
 
 def _has_models(store: Store, package: Package) -> bool:
-    return any(is_whole_model(file.path) for file in Packages(store).files(package))
+    """Whether there is a model in its files; they are whole."""
+    if package.kind != "model":
+        return False
+    try:
+        return (
+            model_in({file.path: store.blobs.path(file.digest) for file in Packages(store).files(package)}) is not None
+        )
+    except BadFileError:  # more than one: its manifest says which
+        return True
 
 
 def _model_of(store: Store, package: Package, name: ModelName) -> ModelName | None:
