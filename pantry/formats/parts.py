@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from pantry.formats.safety import PICKLE_SUFFIXES
-
 Role = Literal["weights", "projector", "adapter", "config", "tokenizer", "template"]
 """What an engine needs a file for. Cards and licences are files of a package, not parts of a model."""
 
 _TENSORS = (".gguf", ".safetensors", ".bin", ".pth", ".pt")
-_PICKLES = (*PICKLE_SUFFIXES, ".npy")
 _BESIDE = (".json", ".txt", ".model", ".jinja", ".md", ".tiktoken")
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json",
                "special_tokens_map.json")  # fmt: skip
@@ -54,7 +51,9 @@ def role_of(path: str) -> Role | None:
 
 def is_pickle(path: str) -> bool:
     """Whether files of such a name are pickles, which can run code when they are opened."""
-    return path.lower().endswith(_PICKLES)
+    from pantry.formats.safety import PICKLE_SUFFIXES  # with all the readers, which listing models does without
+
+    return path.lower().endswith((*PICKLE_SUFFIXES, ".npy"))
 
 
 def may_hold_tensors(path: str) -> bool:

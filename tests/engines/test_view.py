@@ -16,6 +16,7 @@ from pantry.engines.pool import Pool
 from pantry.engines.view import FOLDER, close_files, open_files, remove_leftovers
 from pantry.store.models import InstalledModel, NewPart, Store
 from tests.engines.test_pool import said, with_pool
+from tests.starter_model import starter_gguf
 
 
 def add(store: Store, folder: Path, format: str = "echo", **model: object) -> InstalledModel:
@@ -97,3 +98,49 @@ def test_format_without_an_engine_is_a_clear_error(paths: Paths, tmp_path: Path)
             choose_engine(model, Settings(), store.database)
     assert "llama_cpp runs GGUF" in str(caught.value)
     assert titles_run() == "GGUF"
+
+
+def starter_with_adapter(store: Store, folder: Path, strength: float) -> InstalledModel:
+    """The starter model with a low-rank adapter of one matrix beside it, of numbers about as large as `strength`."""
+    import gguf
+    import numpy as np
+
+    source = gguf.GGUFReader(starter_gguf())
+    (matrix,) = [tensor for tensor in source.tensors if tensor.name == "blk.0.ffn_down.weight"]
+    columns, rows = (int(each) for each in matrix.shape)
+    random = np.random.default_rng(0)
+
+    def noise(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        return (strength * random.normal(size=shape)).astype(np.float32)
+
+    file = folder / f"adapter-{strength}.gguf"
+    writer = gguf.GGUFWriter(file, "llama")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 1.0)
+    writer.add_tensor("blk.0.ffn_down.weight.lora_a", noise(1, columns))
+    writer.add_tensor("blk.0.ffn_down.weight.lora_b", noise(rows, 1))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    new = [NewPart("model.gguf", "weights", starter_gguf()), NewPart("adapter.gguf", "adapter", file)]
+    return store.add_parts(ModelName(f"lora-{strength}"), new, format="gguf", source="test", facts={"context": 256})
+
+
+@pytest.mark.slow
+def test_engine_answers_with_the_adapter_of_the_folder(paths: Paths, tmp_path: Path) -> None:
+    async def answer(pool: Pool, model: InstalledModel) -> str:
+        async with pool.worker_for(model) as worker:
+            body = {"prompt": "Once there was", "max_tokens": 12, "temperature": 0, "stream": False}
+            response = await worker.post("/v1/completions", body)
+            assert response.status == 200, await response.text()
+            return str((await response.json())["choices"][0]["text"])
+
+    async def use(pool: Pool, store: Store) -> None:
+        plain = store.add(ModelName("plain"), starter_gguf(), format="gguf", source="test", facts={"context": 256})
+        expected = await answer(pool, plain)
+        assert await answer(pool, starter_with_adapter(store, tmp_path, 0.0)) == expected
+        assert await answer(pool, starter_with_adapter(store, tmp_path, 5.0)) != expected
+
+    with_pool(paths, use)
