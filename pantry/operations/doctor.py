@@ -25,7 +25,7 @@ from pantry.engines.adapter import ENGINES
 from pantry.engines.adapters.llama_cpp import cpu_features
 from pantry.engines.choose import SPEED, choose_engine, load_options
 from pantry.engines.measure import EngineSpeed, measure_engine
-from pantry.engines.view import open_files
+from pantry.engines.view import close_files, open_files
 from pantry.formats.kinds import format_of
 from pantry.install.installed import find_model
 from pantry.operations.service import find_service
@@ -151,7 +151,10 @@ def _measure(paths: Paths, settings: Settings, engine: str) -> EngineSpeed:
     with Store.open(paths) as store:
         model = find_model(paths, store, STARTER)
         files = open_files(paths.run, model, store.verified_parts(model))
-        speed = asyncio.run(measure_engine(engine, files, load_options(model, settings), settings, paths))
+        try:
+            speed = asyncio.run(measure_engine(engine, files, load_options(model, settings), settings, paths))
+        finally:
+            close_files(files)
         details = json.dumps({"prompt": speed.prompt, "model": str(model.digest), "machine": platform.machine()})
         store.database.execute(
             "INSERT OR REPLACE INTO measurements (kind, subject, value, unit, details, measured_at)"

@@ -216,7 +216,8 @@ class Store:
         if len(parts) == 1:
             return parts[0].place
         folder = self.folders / model.digest.hex
-        if not folder.is_dir():
+        if not all((folder / part.path).exists() for part in parts):  # not yet made, or the home was moved since
+            remove_links(folder)
             link_parts(parts, folder)
         return folder
 

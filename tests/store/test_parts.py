@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pantry.core.errors import ConflictError, VerificationError
-from pantry.core.paths import Paths
+from pantry.core.paths import Paths, find_paths
 from pantry.core.refs import Digest, ModelName
 from pantry.formats.parts import Role, role_of
 from pantry.store.garbage import collect, users, verify_all
@@ -120,6 +120,17 @@ def test_folder_of_links_has_the_files_under_their_paths_and_is_read_only(store:
     assert [each.stat().st_mode & 0o222 for each in (folder, folder / "sub", folder / "config.json")] == [0, 0, 0]
     assert store.verified_path(model) == folder
     assert [each.name for each in store.folders.iterdir()] == [folder.name], "nothing unfinished is left"
+
+
+def test_folder_of_links_is_made_anew_where_the_home_was_moved(paths: Paths, tmp_path: Path) -> None:
+    with Store.open(paths) as store:
+        store.verified_path(add(store, tmp_path))
+    moved = find_paths({"PANTRY_HOME": str(tmp_path / "moved")})
+    moved.data.parent.mkdir(parents=True)
+    paths.data.rename(moved.data)
+    with Store.open(moved) as store:
+        folder = store.verified_path(store.get(ModelName("fox")))
+        assert {path: (folder / path).read_bytes() for path in FILES} == FILES
 
 
 def test_folder_of_links_does_not_make_the_store_read_its_files_again(store: Store, tmp_path: Path) -> None:
