@@ -30,8 +30,8 @@ http {{ access_log off; sendfile on; client_body_temp_path {work}/body; proxy_te
   fastcgi_temp_path {work}/fastcgi; uwsgi_temp_path {work}/uwsgi; scgi_temp_path {work}/scgi;
   server {{ listen 127.0.0.1:{port}; root {root}; }} }}
 """
-LIST = """SELECT name, tag, models.digest, size, format, source, facts, added_at
-    FROM models JOIN blobs ON blobs.digest = models.digest ORDER BY name, tag"""
+LIST = """SELECT models.*, path, role, model_parts.digest, size
+    FROM models JOIN model_parts USING (name, tag) JOIN blobs ON blobs.digest = model_parts.digest ORDER BY name, tag"""
 FETCH = """
 from pantry.core.refs import Digest
 from pantry.repository.address import Address
@@ -151,6 +151,9 @@ def lists(base: Path, installed: int, offered: int, repeats: int) -> None:
                 store.database.execute(
                     "INSERT INTO models VALUES (?, 'latest', ?, 'gguf', 's', '{\"context\": 4096}', '', NULL)",
                     (f"model-{n}", digest),
+                )
+                store.database.execute(
+                    "INSERT INTO model_parts VALUES (?, 'latest', 'model.gguf', 'weights', ?)", (f"model-{n}", digest)
                 )
         entries = []
         for n in range(offered):

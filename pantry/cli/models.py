@@ -27,6 +27,7 @@ def list_models(as_json: bool = typer.Option(False, "--json", help="Print JSON."
     from pantry.cli._output import note, print_json, print_table
     from pantry.core.paths import find_paths
     from pantry.core.units import format_bytes
+    from pantry.engines.choose import why_no_engine
     from pantry.install.installed import installed_models
     from pantry.operations.packages import packages_without_model
 
@@ -50,6 +51,8 @@ def list_models(as_json: bool = typer.Option(False, "--json", help="Print JSON."
     ]
     columns = ["NAME", "ID", "SIZE", "PARAMETERS", "TYPE", "CONTEXT", "LICENCE", *(["BUILT FROM"] if rebuilt else [])]
     print_table(columns, rows, "No model is installed. `pantry run starter` brings the first one.")
+    if idle := [str(model.name) for model in models if why_no_engine(model)]:
+        note(f"No engine here runs {', '.join(idle[:5])}. See: pantry show {idle[0]}")
     if others := packages_without_model(find_paths()):
         note(f"Also installed, not to be run: {', '.join(each.name for each in others[:5])}. See: pantry package list")
 
@@ -86,7 +89,7 @@ def show(
         return
     found, description = shown.installed, shown.description
     fit = None
-    if found is None or found.format == "gguf":
+    if found is None or found.kind.tensors:
         with contextlib.suppress(NotFoundError):  # of an entry that does not tell its size
             (fit,) = fit_named(paths, catalogue, [str(found.name) if found else model], machine_facts(paths))
     if as_json:
@@ -122,6 +125,7 @@ def _show_package(package: Package, files: list[PackageFile], *, as_json: bool) 
     """What is installed and is not a model that runs: a dataset, a recipe, weights in a format without an engine."""
     from pantry.cli._output import note, print_facts, print_json
     from pantry.core.units import format_bytes
+    from pantry.engines.choose import titles_run
 
     if as_json:
         print_json({**package.__dict__, "files": [file.path for file in files]})
@@ -137,7 +141,7 @@ def _show_package(package: Package, files: list[PackageFile], *, as_json: bool) 
         }
     )
     if package.kind == "model":
-        note("It holds no file that an engine here runs; GGUF files run.")
+        note(f"It holds no file that an engine here runs; {titles_run()} files run.")
 
 
 def _show_offered(entries: list[Entry], *, as_json: bool) -> None:
@@ -179,9 +183,10 @@ def _show_offered(entries: list[Entry], *, as_json: bool) -> None:
 
 def _print_installed(found: InstalledModel) -> None:
     from pantry.cli._output import print_facts
-    from pantry.core.units import format_bytes
+    from pantry.core.units import format_bytes, printable
+    from pantry.engines.choose import why_no_engine
 
-    facts = found.facts
+    facts, several = found.facts, found.parts if len(found.parts) > 1 else ()
     print_facts(
         {
             "name": found.name,
@@ -196,6 +201,8 @@ def _print_installed(found: InstalledModel) -> None:
             "built from": facts.get("built_from"),
             "size": format_bytes(found.size),
             "digest": found.digest,
+            **{printable(part.path): f"{part.role}, {format_bytes(part.size)}" for part in several},
+            "engine": why_no_engine(found),
             "source": found.source,
             "added": found.added_at,
         }
@@ -217,7 +224,7 @@ def _fit_line(fit: Fit) -> str:
 
 
 def path(model: str = typer.Argument(help="Name of the model.")) -> None:
-    """Print the path of a model's file, after checking its digest. The file is read-only and must stay as it is."""
+    """Print the path of a model's file or folder, after checking its digests. It is read-only and must stay so."""
     from pantry.core.paths import find_paths
     from pantry.install.installed import model_path
 
@@ -225,21 +232,22 @@ def path(model: str = typer.Argument(help="Name of the model.")) -> None:
 
 
 def add(
-    file: Path = typer.Argument(help="A GGUF file."),
-    name: str | None = typer.Option(None, help="Name for the model; the file's name when left out."),
+    file: Path = typer.Argument(help="A GGUF file, or a folder with the files of one model."),
+    name: str | None = typer.Option(None, help="Name for the model; that of the file or folder when left out."),
 ) -> None:
-    """Check a model file and copy it into the store."""
+    """Check the file or files of a model and copy them into the store."""
     from pantry.cli._output import note
     from pantry.core.paths import find_paths
     from pantry.core.refs import ModelName
     from pantry.core.units import format_bytes
+    from pantry.engines.choose import why_no_engine
     from pantry.install.installed import add_model
     from pantry.store.models import Store
 
     with Store.open(find_paths()) as store, _progress(f"Adding {file.name}") as progress:
         model = add_model(store, file, ModelName.parse(name) if name else None, progress=progress)
     typer.echo(f"Added {model.name} ({format_bytes(model.size)}, {model.digest.short}).")
-    note(f'Try it: pantry run {model.name} "Hello"')
+    note(why_no_engine(model) or f'Try it: pantry run {model.name} "Hello"')
 
 
 def rm(models: list[str] = typer.Argument(help="Names of the models.")) -> None:
@@ -267,6 +275,7 @@ def _progress(title: str) -> Any:
 
 
 def _as_object(model: InstalledModel) -> dict[str, Any]:
+    several = len(model.parts) > 1
     return {
         "name": str(model.name),
         "digest": str(model.digest),
@@ -274,6 +283,7 @@ def _as_object(model: InstalledModel) -> dict[str, Any]:
         "format": model.format,
         "source": model.source,
         "added_at": model.added_at,
+        **({"parts": [{**part.__dict__, "digest": str(part.digest)} for part in model.parts]} if several else {}),
         **model.facts,
     }
 

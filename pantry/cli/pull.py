@@ -38,6 +38,7 @@ def pull(
     from pantry.core.errors import UsageError
     from pantry.core.paths import find_paths
     from pantry.core.refs import ModelName
+    from pantry.engines.choose import titles_run
     from pantry.operations.pull import Options
 
     if name is not None and len(refs) > 1:
@@ -51,11 +52,13 @@ def pull(
     for each in pulled:
         state = "is up to date" if each.up_to_date else "is installed"
         typer.echo(f"{each.package.name} {each.package.version} {state}.")
-    if (last := pulled[-1]).model is not None and not last.up_to_date:
+    last = pulled[-1]
+    if last.model is not None and last.no_engine is None and not last.up_to_date:
         note(f'Try it: pantry run {last.model} "Hello"')
     for each in pulled:
-        if each.model is None and each.package.kind == "model":
-            note(f"No engine here runs its files; GGUF files run. They are: pantry package files {each.package.name}")
+        if each.package.kind == "model" and (each.model is None or each.no_engine):
+            reason = each.no_engine or f"No engine here runs its files; {titles_run()} files run."
+            note(f"{reason} Its files: pantry package files {each.package.name}")
 
 
 def gc(

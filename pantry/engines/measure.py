@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pantry.core.errors import EngineError
 from pantry.core.paths import Paths
 from pantry.core.settings import Settings
-from pantry.engines.adapter import ENGINES, LoadOptions, ModelFile
+from pantry.engines.adapter import ENGINES, LoadOptions, ModelFiles
 from pantry.engines.worker import Worker
 
 PROMPT = "The fox and the lantern. " * 30
@@ -27,7 +27,7 @@ class EngineSpeed:
 
 
 async def measure_engine(
-    engine: str, model: ModelFile, options: LoadOptions, settings: Settings, paths: Paths
+    engine: str, model: ModelFiles, options: LoadOptions, settings: Settings, paths: Paths
 ) -> EngineSpeed:
     """Measure `engine` with `model`; as a worker of this home. Raises EngineError when it does not run."""
     socket = paths.run / f"m-{engine}-{os.getpid()}.sock"

@@ -1,30 +1,20 @@
-"""How much memory a worker will need for a model file, estimated before it is started."""
+"""How much memory a worker will need for a model, estimated from its files before it is started."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
-from pantry.engines.adapter import LoadOptions
-from pantry.formats.gguf import read_header
-from pantry.formats.memory import Need, architecture_of, estimate
+from pantry.engines.adapter import LoadOptions, ModelFiles, WorkerNeed
+from pantry.formats.kinds import format_called
+from pantry.formats.memory import Need, estimate
 
 
-@dataclass(frozen=True)
-class WorkerNeed:
-    """Bytes a worker needs: the model's, and past prompts kept for reuse (no more than one full cache)."""
-
-    model: Need
-    prompts: int
-
-    @property
-    def total(self) -> int:
-        return self.model.ram + self.prompts
+def need_by_header(model: ModelFiles, options: LoadOptions) -> WorkerNeed:
+    """The estimate by the format's header, with projector and adapters. Raises BadFileError when it cannot be read."""
+    architecture, _ = format_called(model.format).architecture(model.parts)
+    need = estimate(architecture, options.context, parallel=options.parallel)
+    beside = sum(file.stat().st_size for file in (*model.of_role("projector"), *model.of_role("adapter")))
+    return WorkerNeed(need.with_more_weights(beside), min(options.prompt_cache, need.cache))
 
 
-def worker_need(path: Path, format: str, options: LoadOptions) -> WorkerNeed:
-    """Estimate from the file's header. Raises BadFileError when it cannot be read."""
-    if format != "gguf":
-        return WorkerNeed(Need(weights=path.stat().st_size, cache=0, compute=0), 0)
-    need = estimate(architecture_of(read_header(path)), options.context, parallel=options.parallel)
-    return WorkerNeed(need, min(options.prompt_cache, need.cache))
+def need_by_size(model: ModelFiles, options: LoadOptions) -> WorkerNeed:
+    """The size of the files and nothing beside, for engines that read no weights."""
+    return WorkerNeed(Need(weights=sum(part.place.stat().st_size for part in model.parts), cache=0, compute=0), 0)

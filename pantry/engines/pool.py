@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import psutil
 
@@ -24,10 +23,11 @@ from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.core.settings import Settings
 from pantry.core.units import format_bytes
-from pantry.engines.adapter import ENGINES, LoadOptions, ModelFile
+from pantry.engines.adapter import ENGINES, EngineAdapter, LoadOptions, ModelFiles, WorkerNeed
 from pantry.engines.choose import choose_engine, load_options
-from pantry.engines.memory import WorkerNeed, worker_need
+from pantry.engines.view import close_files, open_files, remove_leftovers
 from pantry.engines.worker import Worker
+from pantry.formats.parts import PlacedPart
 from pantry.store.models import InstalledModel, Store
 
 RETRY_AFTER = 3.0  # seconds in which a model that could not be loaded is not tried again
@@ -44,6 +44,8 @@ class LoadedModel:
     options: LoadOptions
     slots: asyncio.Semaphore
     need: WorkerNeed | None = None
+    files: ModelFiles | None = None
+    """What its worker has open."""
     pinned: bool = False
     reserved: bool = False
     worker: Worker | None = None
@@ -80,15 +82,16 @@ class Pool:
         settings: Settings,
         paths: Paths,
         available_memory: Callable[[], int] = lambda: int(psutil.virtual_memory().available),
-        admit: Callable[[InstalledModel, Path], None] = lambda model, file: None,
+        admit: Callable[[InstalledModel, Sequence[PlacedPart]], None] = lambda model, parts: None,
         rules: Callable[[], object] = lambda: None,
     ) -> None:
-        """`admit` is asked in a thread before every load, with the verified file; what it raises stops the load.
+        """`admit` is asked in a thread before every load, with the verified files; what it raises stops the load.
 
         It is asked again before an answer of a loaded model when `rules`, what it goes by, is not what it was.
         """
         self._admit, self._rules = admit, rules
         self._store, self._settings, self._paths = store, settings, paths
+        remove_leftovers(paths.run)
         self._available_memory = available_memory
         self._entries: dict[ModelName, LoadedModel] = {}
         self._retired: list[LoadedModel] = []
@@ -225,41 +228,40 @@ class Pool:
         elif entry.stopping:
             await entry.stopping
         try:
-            path, need = await asyncio.to_thread(self._examine, entry)
+            parts = await asyncio.to_thread(self._admitted, entry)
+            entry.files = open_files(self._paths.run, entry.model, parts)
+            need = await asyncio.to_thread(_adapter(entry).need, entry.files, entry.options)
             async with self._reserving:
                 await self._make_room(entry, need)
                 entry.need, entry.reserved = need, True
             try:
-                entry.worker = await self._start(entry, path, need)
+                entry.worker = await self._start(entry, entry.files, need)
             finally:
                 entry.reserved = False
         except (EngineError, BadFileError) as error:
             entry.failure, entry.failed_at = error, time.monotonic()
             raise
+        finally:
+            if entry.worker is None:
+                self._close_files(entry)
         entry.failure, entry.last_used = None, time.monotonic()
         self.loads += 1
         return entry.worker
 
-    def _examine(self, entry: LoadedModel) -> tuple[Path, WorkerNeed]:
-        """The model's file, its digest checked, and the memory it will need."""
-        path = self._admitted(entry)
-        return path, worker_need(path, entry.model.format, entry.options)
-
-    def _admitted(self, entry: LoadedModel) -> Path:
-        """The model's file, its digest checked, that may be loaded. Raises what `admit` raises."""
+    def _admitted(self, entry: LoadedModel) -> tuple[PlacedPart, ...]:
+        """The model's files, their digests checked, that may be loaded. Raises what `admit` raises."""
         rules = self._rules()  # before it is asked: they may change meanwhile
         with Store.open(self._paths) as store:  # SQLite connections belong to their thread
-            path = store.verified_file(entry.model)
-        self._admit(entry.model, path)
+            parts = store.verified_parts(entry.model)
+        self._admit(entry.model, parts)
         entry.admitted_under = rules
-        return path
+        return parts
 
-    async def _start(self, entry: LoadedModel, path: Path, need: WorkerNeed) -> Worker:
+    async def _start(self, entry: LoadedModel, files: ModelFiles, need: WorkerNeed) -> Worker:
         model = entry.model
         socket = self._paths.run / f"w-{secrets.token_hex(6)}.sock"  # never that of a worker that is still ending
         log = self._paths.logs / f"{model.name.name}_{model.name.tag}.log"
-        file = ModelFile(model.name, path, model.format)
-        command = ENGINES.get(entry.engine).command(file, entry.options, socket, self._settings)
+        command = _adapter(entry).command(files, entry.options, socket, self._settings)
         limit = 2 * need.total + SPARE_MEMORY
         return await Worker.start(str(model.name), command, socket, log, self._settings.load_timeout, limit)
 
@@ -289,9 +291,20 @@ class Pool:
     async def _stop(self, entry: LoadedModel) -> None:
         worker, entry.worker, entry.pinned = entry.worker, None, False
         if worker:
-            entry.stopping = asyncio.create_task(worker.stop())
+            entry.stopping = asyncio.create_task(self._end(worker, entry.files))
+            entry.files = None
         if entry.stopping:
             await asyncio.shield(entry.stopping)
+
+    @staticmethod
+    async def _end(worker: Worker, files: ModelFiles | None) -> None:
+        await worker.stop()
+        close_files(files)
+
+    @staticmethod
+    def _close_files(entry: LoadedModel) -> None:
+        files, entry.files = entry.files, None
+        close_files(files)
 
     async def _reap(self) -> None:
         """Unload models idle for longer than the keep-alive."""
@@ -305,6 +318,11 @@ class Pool:
             for entry in [entry for entry in self._retired if entry.idle]:
                 self._retired.remove(entry)
                 await self._stop(entry)
+
+
+def _adapter(entry: LoadedModel) -> EngineAdapter:
+    adapter: EngineAdapter = ENGINES.get(entry.engine)
+    return adapter
 
 
 def _is_cancelled() -> bool:

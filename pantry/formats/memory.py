@@ -8,7 +8,7 @@ moved to a graphics card one by one, the output layer last. Figures are memory i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pantry.core.errors import UsageError, did_you_mean
 from pantry.formats.gguf import GGUFHeader
@@ -74,6 +74,10 @@ class Need:
     def ram(self) -> int:
         """Bytes of main memory, the worker process included."""
         return self.weights + self.cache + self.compute + self.vocabulary + PROCESS
+
+    def with_more_weights(self, size: int) -> Need:
+        """The same with `size` bytes of weights beside it, which stay in main memory."""
+        return replace(self, weights=self.weights + size)
 
     @property
     def vram(self) -> int:

@@ -19,17 +19,18 @@ MAX_TEXT = 50_000_000  # bytes of a JSON or template file that are read
 _HARMLESS = (".md", ".txt", ".toml", ".yaml", ".model", ".vocab", ".merges", ".gitattributes", ".lock")
 
 
-def scan(path: Path) -> FormatVerdict:
-    """Scan one file by what it begins with, then by its name. Damage is a refusal; an unknown format is `unknown`.
+def scan(path: Path, name: str | None = None) -> FormatVerdict:
+    """Scan one file by what it begins with, then by its name: `name` where it is not that on disk.
 
-    Raises StorageError when the file cannot be read.
+    Damage is a refusal; an unknown format is `unknown`. Raises StorageError when the file cannot be read.
     """
     with storage_errors(f"Reading {path.name}"), path.open("rb") as file:
         start = file.read(16)
+    suffix = Path(name or path).suffix.lower()
     try:
-        return _scan(path, start)
+        return _scan(path, start, suffix)
     except BadFileError as error:
-        return FormatVerdict(path.suffix.lstrip(".") or "file", (SafetyFinding("refused", error.message),))
+        return FormatVerdict(suffix.lstrip(".") or "file", (SafetyFinding("refused", error.message),))
 
 
 def scan_folder(folder: Path) -> Iterator[tuple[Path, FormatVerdict]]:
@@ -48,8 +49,7 @@ def scan_gguf(header: gguf.GGUFHeader) -> FormatVerdict:
     return FormatVerdict("gguf", tuple(findings))
 
 
-def _scan(path: Path, start: bytes) -> FormatVerdict:
-    suffix = path.suffix.lower()
+def _scan(path: Path, start: bytes, suffix: str) -> FormatVerdict:
     if start.startswith(gguf.MAGIC):
         return scan_gguf(gguf.read_header(path))
     if looks_like_pickle(start) or suffix in SUFFIXES or (suffix in PICKLE_SUFFIXES and not _is_other(start)):

@@ -16,6 +16,7 @@ from pantry.core.progress import Progress
 from pantry.core.refs import Digest, ModelName
 from pantry.flatpack.licence import check_licence
 from pantry.flatpack.manifest import DeltaBase
+from pantry.formats.parts import may_hold_tensors
 from pantry.install.other_runners import find_models
 from pantry.repository.configured import Repositories
 from pantry.store.garbage import users
@@ -25,7 +26,6 @@ from pantry.workshop.delta.folder import DeltaFolder
 from pantry.workshop.delta.match import MatchedBase, match_base, may_fit
 from pantry.workshop.delta.sources import Source
 
-_TENSORS = (".safetensors", ".gguf", ".bin", ".pth", ".pt")
 _MAX_SET = 2000  # files of one package that are looked into for tensors
 
 
@@ -73,7 +73,7 @@ def _file_of(store: Store, model: InstalledModel) -> str | None:
     packages = Packages(store)
     came_in = [package for package in packages.list() if package.source == model.source]
     files = (file for package in came_in for file in packages.files(package))
-    return next((file.path for file in files if file.digest == model.digest), None)
+    return next((file.path for file in files if file.digest == model.weights), None)
 
 
 def known_licence(text: object) -> str | None:
@@ -137,7 +137,7 @@ def _by_digest(store: Store, accepted: DeltaBase) -> _Candidate:
 def _licence_in_store(store: Store, digest: Digest) -> str | None:
     """What an installed model or package that has this file says of its licence."""
     for model in store.list():
-        if model.digest == digest and model.facts.get("licence"):
+        if any(part.digest == digest for part in model.parts) and model.facts.get("licence"):
             return str(model.facts["licence"])
     packages = Packages(store)
     for package in packages.list():
@@ -160,13 +160,14 @@ def _sets_of_tensors(store: Store) -> Iterator[_Candidate]:
     for package in packages.list():
         files = packages.files(package)
         seen |= {file.digest for file in files}
-        if any(file.path.endswith(_TENSORS) for file in files) and len(files) <= _MAX_SET:
+        if any(may_hold_tensors(file.path) for file in files) and len(files) <= _MAX_SET:
             named = tuple((file.path, file.digest, None) for file in files)
             yield _Candidate(f"{package.name} {package.version}", named, _licence_of(package.manifest))
     for model in store.list():
-        if model.digest not in seen and model.format == "gguf":
+        if model.weights not in seen and model.kind.tensors:
             licence = model.facts.get("licence")
-            yield _Candidate(str(model.name), (("model.gguf", model.digest, None),), str(licence) if licence else None)
+            named = tuple((part.path, part.digest, None) for part in model.parts)
+            yield _Candidate(str(model.name), named, str(licence) if licence else None)
 
 
 def _open(store: Store, candidate: _Candidate) -> Source:

@@ -10,6 +10,7 @@ from pantry.catalogue.schema import ModelEntry
 from pantry.core.errors import NotFoundError, nearest
 from pantry.core.paths import Paths
 from pantry.core.refs import Digest
+from pantry.formats.kinds import is_whole_model
 from pantry.repository.index import Index
 from pantry.repository.refs import HubRef, NamedRef
 from pantry.store.database import Database
@@ -58,7 +59,7 @@ def _place(entry: ModelEntry, quantisation: str | None) -> PlaceKnown | None:
     if entry.remote:
         return None
     for file in entry.files:
-        if file.file.endswith(".gguf") and (quantisation is None or _has(file.file, quantisation)):
+        if is_whole_model(file.file) and (quantisation is None or _has(file.file, quantisation)):
             return PlaceKnown(entry.id, HubRef(file.repo, file=file.file), Digest.parse(f"sha256:{file.sha256}"))
     if entry.gguf_repos:
         return PlaceKnown(entry.id, HubRef(entry.gguf_repos[0], quantisation=quantisation))

@@ -23,7 +23,8 @@ from pantry.core.units import format_bytes, printable
 from pantry.flatpack.manifest import DeltaBase, Manifest, licence_of
 from pantry.install.bases import FoundBase, base_here, known_licence
 from pantry.install.delta_files import open_model
-from pantry.install.flatpack import IncomingFile, OnStep, VerifiedFlatpack, check_format, install_files
+from pantry.install.flatpack import IncomingFile, OnStep, VerifiedFlatpack, install_files
+from pantry.install.format_check import check_format
 from pantry.install.split_files import joined
 from pantry.policy.admission import Candidate, admit
 from pantry.policy.joint_licence import stricter_licence

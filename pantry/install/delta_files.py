@@ -33,8 +33,12 @@ def open_model(paths: Paths, reference: str) -> Source:
         raise NotFoundError(f"{reference!r} is not a file or folder, and no model is installed.")
     with Store.open(paths) as store:
         model = store.get(name)
-        called = f"{model.name.name}.{model.format}"
-        return Source.gather(called, [(called, store.verified_file(model), model.digest)], is_file=True)
+        called = f"{model.name.name}{model.kind.suffix}"
+        digests = {part.path: part.digest for part in model.parts}
+        files = [(part.path, part.place, digests[part.path]) for part in store.verified_parts(model)]
+        if len(files) == 1:
+            return Source.gather(called, [(called, *files[0][1:])], is_file=True)
+        return Source.gather(str(model.name), files, is_file=False)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pantry.core.errors import BadFileError, PolicyRefusedError, VerificationError
+from pantry.core.errors import VerificationError
 from pantry.core.files import storage_errors
 from pantry.core.paths import Paths
 from pantry.core.refs import Digest, ModelName
@@ -18,9 +18,10 @@ from pantry.flatpack.manifest import Manifest, licence_of
 from pantry.flatpack.signing.signature import judge
 from pantry.flatpack.signing.trust import Trust, load_trust
 from pantry.flatpack.statement import Entry as FileEntry
-from pantry.formats.safety import scan
+from pantry.formats.model_files import model_in
 from pantry.formats.split import part_name
-from pantry.install.model_facts import inspect_file, merge_facts
+from pantry.install.format_check import check_format
+from pantry.install.model_facts import merge_facts
 from pantry.install.split_files import joined
 from pantry.policy.admission import Candidate, admit
 from pantry.repository.fetch import Fetcher
@@ -33,7 +34,6 @@ StepName = Literal[
     "resolving", "metadata verified", "waiting", "downloading", "digest verified", "signature", "licence",
     "joining", "base terms", "base found", "rebuilding", "installed",
 ]  # fmt: skip
-_RUNNABLE = (".gguf", ".echo")
 OnStep = Callable[[StepName, str], None]
 """Told each step with a few words on its outcome."""
 
@@ -145,14 +145,6 @@ def _check_promise(manifest: Manifest, arrival: InstallSource) -> None:
         raise VerificationError(f"It should be {promised}, but it is {' '.join(found)}. Nothing was installed.")
 
 
-def check_format(file: Path, shown: str, hint: str = "Nothing was installed.") -> None:
-    """Raises PolicyRefusedError for a file that hides code; no mode of the policy allows that."""
-    verdict = scan(file)
-    if verdict.level == "refused":
-        reasons = "; ".join(str(finding) for finding in verdict.findings if finding.level == "refused")
-        raise PolicyRefusedError(f"{shown} is refused: {reasons}.", hint=hint)
-
-
 def install_files(
     store: Store, new: VerifiedFlatpack, files: Sequence[IncomingFile], kind: str, facts: Mapping[str, Any]
 ) -> Package:
@@ -186,10 +178,11 @@ def staged(file: Path, digest: Digest) -> Staged:
 
 def _model(files: Sequence[IncomingFile], new: VerifiedFlatpack, more: Mapping[str, Any]) -> NewModel | None:
     manifest = new.manifest
-    weights = _weights(files, manifest)
-    if weights is None:
+    named = manifest.model.file if manifest.model else None
+    part = part_name(named) if named is not None else None
+    found = model_in({each.path: each.file for each in files}, part.whole if part else named)
+    if found is None:
         return None
-    kind, facts = inspect_file(weights.file)
     told: dict[str, Any] = {
         "licence": licence_of(manifest),
         "version": manifest.version,
@@ -200,21 +193,8 @@ def _model(files: Sequence[IncomingFile], new: VerifiedFlatpack, more: Mapping[s
     if manifest.model:
         told |= {"family": manifest.model.family, "tags": list(manifest.model.tags)}
     return NewModel(
-        new.arrival.name or local_name(manifest.name), weights.path, kind, merge_facts(facts, told | dict(more))
+        new.arrival.name or local_name(manifest.name),
+        {each.path: each.role for each in found.parts},
+        found.format.name,
+        merge_facts(found.facts, told | dict(more)),
     )
-
-
-def _weights(files: Sequence[IncomingFile], manifest: Manifest) -> IncomingFile | None:
-    """The file an engine loads: the one the manifest names, else the only GGUF file; None for other formats."""
-    named = manifest.model.file if manifest.model else None
-    if named is not None:
-        part = part_name(named)
-        named = part.whole if part else named
-        for each in files:
-            if each.path == named:
-                return each if named.endswith(_RUNNABLE) else None
-        raise BadFileError(f"The manifest names the file {named!r}, which is not in the flatpack.")
-    found = [each for each in files if each.path.endswith(_RUNNABLE)]
-    if len(found) > 1:
-        raise BadFileError(f"The flatpack holds {len(found)} models, and its manifest does not say which to load.")
-    return found[0] if found else None

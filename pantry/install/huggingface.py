@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pantry.core.files import TEMPORARY_PREFIX
 from pantry.core.paths import Paths
 from pantry.core.progress import Progress
 from pantry.core.refs import Digest, ModelName
 from pantry.core.units import format_bytes
+from pantry.formats.kinds import is_whole_model
+from pantry.formats.model_files import model_in
+from pantry.formats.parts import without_format
 from pantry.formats.split import part_name
-from pantry.install.flatpack import OnStep, check_format, staged
-from pantry.install.model_facts import inspect_file, merge_facts, name_from_file
+from pantry.install.flatpack import OnStep, staged
+from pantry.install.format_check import check_format
+from pantry.install.model_facts import merge_facts, name_from_file, name_from_text
 from pantry.install.split_files import joined
 from pantry.policy.admission import Candidate, admit
 from pantry.repository.fetch import Fetcher
@@ -42,10 +44,11 @@ def package_version(model: HubModel) -> str:
 def model_name(model: HubModel, ref: HubRef) -> ModelName:
     """`org/Qwen3-0.6B-GGUF:q8_0` becomes `qwen3-0.6b:q8_0`; a file that is named gives its own name."""
     file = model.files[0]
-    if ref.file is not None or file.quantisation is None:
+    whole = is_whole_model(file.path)
+    if ref.file is not None or (whole and file.quantisation is None):
         return name_from_file(Path(file.path))
-    base = name_from_file(Path(re.sub(r"[-_.]gguf$", "", model.repo.partition("/")[2].lower()) + ".gguf"))
-    return ModelName(base.name, file.quantisation)
+    base = name_from_text(without_format(model.repo.partition("/")[2]))
+    return ModelName(base.name, file.quantisation) if whole and file.quantisation else base
 
 
 def contents_of(model: HubModel) -> Digest:
@@ -82,7 +85,7 @@ def install_hub_model(
             say("joining", f"{len(files)} parts")
         whole = joined(files, held.enter_context(fetcher.folder_for(contents_of(model))).parent)
         for shown, path, _ in whole:
-            _check_format(path, shown)
+            check_format(path, shown, path=shown)
         return _take_in(store, model, name, whole)
 
 
@@ -101,24 +104,13 @@ def _fetched(
         yield path
 
 
-def _check_format(path: Path, shown: str) -> None:
-    """Scan the file under its own name: the scan goes by the suffix too."""
-    named = path.with_name(f"{TEMPORARY_PREFIX}{path.stem[:16]}-{Path(shown).name}")
-    named.unlink(missing_ok=True)
-    named.hardlink_to(path)
-    try:
-        check_format(named, shown)
-    finally:
-        named.unlink(missing_ok=True)
-
-
 def _take_in(store: Store, model: HubModel, name: ModelName, files: Sequence[tuple[str, Path, Digest]]) -> Package:
-    row = None
-    if len(files) == 1 and files[0][0].endswith(".gguf"):
-        kind, facts = inspect_file(files[0][1])
+    row, found = None, model_in({shown: path for shown, path, _ in files})
+    if found is not None:
         told: dict[str, Any] = {"revision": model.commit, "package": package_name(model), "base": list(model.bases)}
         told["licence"] = model.licence
-        row = NewModel(name, files[0][0], kind, merge_facts(facts, told))
+        parts = {each.path: each.role for each in found.parts}
+        row = NewModel(name, parts, found.format.name, merge_facts(found.facts, told))
     facts = {"repo": model.repo, "commit": model.commit, "licence": model.licence, "base": model.bases}
     package = NewPackage(
         package_name(model),

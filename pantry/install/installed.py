@@ -9,10 +9,12 @@ from pantry.core.errors import UsageError
 from pantry.core.paths import Paths
 from pantry.core.progress import Progress
 from pantry.core.refs import ModelName
-from pantry.install.model_facts import inspect_file, name_from_file
+from pantry.formats.model_files import model_of_file, model_of_folder
+from pantry.install.format_check import check_format
+from pantry.install.model_facts import name_from_file, name_from_text
 from pantry.install.split_files import whole_model
 from pantry.starter import STARTER
-from pantry.store.models import InstalledModel, Store
+from pantry.store.models import InstalledModel, NewPart, Store
 
 
 def add_model(
@@ -25,14 +27,29 @@ def add_model(
 ) -> InstalledModel:
     """Check a model file and copy it into the store, by default under its file name; parts of a model as one.
 
+    A folder is taken in with the files that an engine needs of it, by default under its own name.
+
     Raises BadFileError when it is damaged or no model Pantry can run, StorageError when it cannot be read or stored,
     ConflictError when the name is taken by another model.
     """
-    chosen, source = name or name_from_file(file), source or str(file.absolute())
+    source = source or str(file.absolute())
+    if file.is_dir():
+        return _add_folder(store, file, name or name_from_text(file.absolute().name), source, progress)
+    chosen = name or name_from_file(file)
     with whole_model(file, store.blobs.folder, progress) as whole:
-        kind, facts = inspect_file(whole)
+        found = model_of_file(whole)
         link = whole != file  # a joined file is nobody else's
-        return store.add(chosen, whole, format=kind, source=source, facts=facts, progress=progress, link=link)
+        return store.add(
+            chosen, whole, format=found.format.name, source=source, facts=found.facts, progress=progress, link=link
+        )
+
+
+def _add_folder(store: Store, folder: Path, name: ModelName, source: str, progress: Progress | None) -> InstalledModel:
+    found = model_of_folder(folder)
+    for part in found.parts:
+        check_format(part.place, part.path)
+    parts = [NewPart(part.path, part.role, part.place) for part in found.parts]
+    return store.add_parts(name, parts, format=found.format.name, source=source, facts=found.facts, progress=progress)
 
 
 def model_named(text: str) -> ModelName:
@@ -72,6 +89,6 @@ def installed_model(paths: Paths, name: str) -> InstalledModel:
 
 
 def model_path(paths: Paths, name: str) -> Path:
-    """The path of a model's file, its digest checked. Raises ModelNotFoundError or VerificationError."""
+    """The path of a model's file or folder, digests checked. Raises ModelNotFoundError or VerificationError."""
     with Store.open(paths) as store:
-        return store.verified_file(find_model(paths, store, model_named(name)))
+        return store.verified_path(find_model(paths, store, model_named(name)))

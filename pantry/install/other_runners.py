@@ -16,9 +16,12 @@ from pantry.core.errors import BadFileError, PantryError, UsageError
 from pantry.core.foreign_json import parse_file_json
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
+from pantry.formats.kinds import is_whole_model
+from pantry.formats.model_files import model_of_file
+from pantry.formats.parts import role_of
 from pantry.formats.split import part_name, parts_beside
 from pantry.install.installed import add_model
-from pantry.install.model_facts import inspect_file, name_from_file
+from pantry.install.model_facts import name_from_file
 from pantry.store.models import Store
 
 Runner = Literal["huggingface", "ollama", "lmstudio"]
@@ -63,9 +66,14 @@ def add_found(paths: Paths, found: Sequence[Found]) -> Iterator[Outcome]:
                 if part_name(each.file.name):
                     model = add_model(store, each.file, each.name, source=source)
                 else:
-                    kind, facts = inspect_file(each.file)
+                    taken = model_of_file(each.file)
                     model = store.add(
-                        each.name, each.file, format=kind, source=source, facts=facts, link=each.unchanging
+                        each.name,
+                        each.file,
+                        format=taken.format.name,
+                        source=source,
+                        facts=taken.facts,
+                        link=each.unchanging,
                     )
             except PantryError as error:
                 yield Outcome(each, "", error)
@@ -77,7 +85,7 @@ def add_found(paths: Paths, found: Sequence[Found]) -> Iterator[Outcome]:
 def _hugging_face(env: dict[str, str], home: Path) -> Iterator[Found]:
     cache = Path(env.get("XDG_CACHE_HOME", str(home / ".cache"))) / "huggingface"
     hub = Path(env.get("HF_HUB_CACHE") or Path(env.get("HF_HOME", str(cache))) / "hub")
-    for link in hub.glob("models--*/snapshots/*/**/*.gguf"):
+    for link in filter(_is_model, hub.glob("models--*/snapshots/*/**/*")):
         if part_name(link.name):  # its parts are known by their names
             yield from _found("huggingface", link.name, link, unchanging=False)
             continue
@@ -115,15 +123,19 @@ def _ollama_digest(manifest: Path) -> str | None:
 
 def _lm_studio(home: Path) -> Iterator[Found]:
     for folder in (home / ".lmstudio" / "models", home / ".cache" / "lm-studio" / "models"):
-        for file in folder.glob("*/*/*.gguf"):
+        for file in filter(_is_model, folder.glob("*/*/*")):
             yield from _found("lmstudio", file.name, file, unchanging=False)
 
 
+def _is_model(file: Path) -> bool:
+    return is_whole_model(file.name)
+
+
 def _found(runner: Runner, name: str, file: Path, *, unchanging: bool) -> Iterator[Found]:
-    if "mmproj" in name.lower():
+    if role_of(name) == "projector":
         return
     try:
-        parsed = name_from_file(Path(name)) if name.lower().endswith(".gguf") else ModelName.parse(name)
+        parsed = name_from_file(Path(name)) if is_whole_model(name) else ModelName.parse(name)
         part = part_name(name)
         if part is not None and part.number > 1:
             return

@@ -35,7 +35,7 @@ def joined(files: Sequence[Arriving], folder: Path) -> list[Arriving]:
                 raise BadFileError(f"{missing[0]} is missing: the model is in {part.count} files.")
             if part.whole in known:
                 raise BadFileError(f"{part.whole} is there both whole and in parts.")
-            out = folder / f"{TEMPORARY_PREFIX}{digest.hex}.gguf"
+            out = folder / f"{TEMPORARY_PREFIX}{digest.hex}{Path(part.whole).suffix}"
             result.append((part.whole, out, _joined([known[name] for name in part.all], out)))
         elif part.all[0] not in known:
             raise BadFileError(f"{part.all[0]} is missing: the model is in {part.count} files.")
@@ -54,7 +54,7 @@ def whole_model(file: Path, folder: Path, progress: Progress | None = None) -> I
         return
     with storage_errors(f"Joining {file.name}"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor, name = tempfile.mkstemp(dir=folder, prefix=TEMPORARY_PREFIX, suffix=".gguf")
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix=TEMPORARY_PREFIX, suffix=parts[0].suffix)
         os.close(descriptor)
     out = Path(name)
     try:

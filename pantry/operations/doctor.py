@@ -21,13 +21,15 @@ from pantry.core.errors import PantryError
 from pantry.core.paths import Paths, make_private
 from pantry.core.settings import Settings
 from pantry.core.units import format_bytes
-from pantry.engines.adapter import ENGINES, ModelFile
+from pantry.engines.adapter import ENGINES
 from pantry.engines.adapters.llama_cpp import cpu_features
 from pantry.engines.choose import SPEED, choose_engine, load_options
 from pantry.engines.measure import EngineSpeed, measure_engine
+from pantry.engines.view import close_files, open_files
+from pantry.formats.kinds import format_of
 from pantry.install.installed import find_model
 from pantry.operations.service import find_service
-from pantry.starter import STARTER
+from pantry.starter import MODEL, STARTER
 from pantry.store.database import now
 from pantry.store.models import Store
 
@@ -108,10 +110,10 @@ def _accelerators() -> Iterator[Finding]:
 
 
 def _engines(paths: Paths, settings: Settings, *, measure: bool) -> Iterator[Finding]:
-    usable = []
+    usable, kind = [], format_of(MODEL)
     for name in ENGINES.names():
         adapter = ENGINES.get(name)
-        if "gguf" not in adapter.formats:
+        if kind is None or kind.name not in adapter.formats:
             continue
         if reason := adapter.why_not_here(settings):
             level: Level = "note" if name == "llama_server" and settings.llama_server is None else "bad"
@@ -119,7 +121,12 @@ def _engines(paths: Paths, settings: Settings, *, measure: bool) -> Iterator[Fin
         else:
             usable.append(name)
     if not usable:
-        yield Finding("engines", "none runs GGUF models here", "bad", "Install or name a llama-server.")
+        yield Finding(
+            "engines",
+            f"none runs {kind.title if kind else MODEL} models here",
+            "bad",
+            "Install or name a llama-server.",
+        )
     for name in usable:
         yield _measured(paths, settings, name) if measure else Finding(f"engine {name}", "usable; speed not measured")
     if usable and measure:
@@ -143,8 +150,11 @@ def _measure(paths: Paths, settings: Settings, engine: str) -> EngineSpeed:
     make_private(paths.run)
     with Store.open(paths) as store:
         model = find_model(paths, store, STARTER)
-        file = ModelFile(model.name, store.verified_file(model), model.format)
-        speed = asyncio.run(measure_engine(engine, file, load_options(model, settings), settings, paths))
+        files = open_files(paths.run, model, store.verified_parts(model))
+        try:
+            speed = asyncio.run(measure_engine(engine, files, load_options(model, settings), settings, paths))
+        finally:
+            close_files(files)
         details = json.dumps({"prompt": speed.prompt, "model": str(model.digest), "machine": platform.machine()})
         store.database.execute(
             "INSERT OR REPLACE INTO measurements (kind, subject, value, unit, details, measured_at)"

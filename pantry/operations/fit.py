@@ -10,6 +10,7 @@ from pantry.core.errors import ModelNotFoundError, UsageError
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.engines.machine import Machine
+from pantry.formats.kinds import format_of
 from pantry.install.installed import find_model
 from pantry.selection.fit import Fit, fit_entry, fit_file, fit_installed
 from pantry.store.models import InstalledModel, Store
@@ -31,7 +32,7 @@ def fit_named(
             model = _installed(paths, store, name)
             if model is not None:
                 found.append(fit_installed(paths, store, model, machine, cache_type=cache_type, parallel=parallel))
-            elif name.endswith((".gguf", ".safetensors")):
+            elif (kind := format_of(name)) is not None and kind.tensors:
                 found.append(fit_file(Path(name), machine, cache_type=cache_type, parallel=parallel))
             else:
                 found.append(fit_entry(catalogue.model(name), machine, cache_type=cache_type, parallel=parallel))

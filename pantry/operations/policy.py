@@ -8,12 +8,11 @@ from pantry.catalogue.lookup import Catalogue
 from pantry.core.errors import VerificationError
 from pantry.core.paths import Paths
 from pantry.evaluation.scores import score_values
-from pantry.formats.safety import scan
 from pantry.formats.verdict import FormatVerdict
 from pantry.install.installed import find_model
 from pantry.policy.decision import Action, Decision, decide
 from pantry.policy.file import load_policy
-from pantry.policy.identity import REMOTE, identity_of
+from pantry.policy.identity import identity_of
 from pantry.policy.subjects import installed_subject, subject_of
 from pantry.starter import STARTER
 from pantry.store.models import InstalledModel, Store
@@ -38,11 +37,11 @@ def explain(paths: Paths, catalogue: Catalogue, name: str, action: Action | None
 
 
 def _file_facts(store: Store, model: InstalledModel) -> tuple[bool | None, FormatVerdict | None]:
-    """Whether the model's file has its digest, and what a scan of it found; None where there is no file to look at."""
-    if model.format == REMOTE:
+    """Whether the model's files have their digests, and what a scan found; None where there is nothing to look at."""
+    if model.remote:
         return None, None
     try:
-        file = store.verified_file(model)
+        parts = store.verified_parts(model)
     except VerificationError:
         return False, None
-    return True, scan(file) if model.format == "gguf" else None
+    return True, model.kind.scan(parts)

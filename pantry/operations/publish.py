@@ -17,7 +17,7 @@ from pantry.core.paths import Paths, make_private
 from pantry.flatpack.archive.archive import Reader
 from pantry.flatpack.signing.keyring import KEY_LIMIT, Ask, keys_folder, signing_keys
 from pantry.flatpack.signing.keys import PrivateKey, PublicKey, load_private_key, load_public_key, new_key
-from pantry.install.flatpack import check_format
+from pantry.install.format_check import check_format
 from pantry.repository import publish as rules
 from pantry.repository.fetch import Fetcher
 from pantry.repository.publish import Lifetimes, Published

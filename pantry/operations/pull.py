@@ -21,7 +21,9 @@ from pantry.core.progress import Progress
 from pantry.core.refs import Digest, ModelName
 from pantry.core.settings import Settings, load_settings
 from pantry.core.units import format_bytes
+from pantry.engines.choose import why_no_engine
 from pantry.flatpack.archive.archive import Reader
+from pantry.formats.model_files import model_in
 from pantry.install.catalogue_source import place_in_catalogue
 from pantry.install.flatpack import InstallSource, OnStep, arrived, take_in
 from pantry.install.resolve import fetcher_of, opened, resolve
@@ -53,11 +55,12 @@ class Options:
 
 @dataclass(frozen=True)
 class Pulled:
-    """The outcome. `model` is the name to run it by; None for what is not a model an engine can run."""
+    """The outcome. `model` is its name here; None for what is not a model. `no_engine`: why none here runs it."""
 
     package: Package
     model: ModelName | None
     up_to_date: bool = False
+    no_engine: str | None = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,15 @@ def _is_whole(store: Store, package: Package) -> bool:
 
 
 def _has_models(store: Store, package: Package) -> bool:
-    return any(file.path.endswith(".gguf") for file in Packages(store).files(package))
+    """Whether there is a model in its files; they are whole."""
+    if package.kind != "model":
+        return False
+    try:
+        return (
+            model_in({file.path: store.blobs.path(file.digest) for file in Packages(store).files(package)}) is not None
+        )
+    except BadFileError:  # more than one: its manifest says which
+        return True
 
 
 def _model_of(store: Store, package: Package, name: ModelName) -> ModelName | None:
@@ -154,7 +165,7 @@ def _model_of(store: Store, package: Package, name: ModelName) -> ModelName | No
     except NotFoundError:
         return None
     digests = {file.digest for file in Packages(store).files(package)}
-    return name if model.digest in digests else None
+    return name if digests.issuperset(part.digest for part in model.parts) else None
 
 
 def _fetch(job: Job, entry: Entry, name: ModelName) -> Pulled:
@@ -281,13 +292,19 @@ def _as_found(store: Store, package: Package | None, contents: Digest, name: Mod
     if package is None or package.contents != contents or not _is_whole(store, package):
         return None
     model = _model_of(store, package, name)
-    return None if model is None and _has_models(store, package) else Pulled(package, model, up_to_date=True)
+    if model is None and _has_models(store, package):
+        return None
+    return Pulled(package, model, up_to_date=True, no_engine=_no_engine(store, model))
 
 
 def _done(job: Job, store: Store, package: Package, name: ModelName) -> Pulled:
     model = _model_of(store, package, name)
     job.say("installed", f"{package.name} {package.version}, {format_bytes(package.size)}")
-    return Pulled(package, model)
+    return Pulled(package, model, no_engine=_no_engine(store, model))
+
+
+def _no_engine(store: Store, model: ModelName | None) -> str | None:
+    return why_no_engine(store.get(model)) if model is not None else None
 
 
 def download_model(
@@ -302,6 +319,8 @@ def download_model(
     pulled = _by_name(paths, wanted, progress, say) if url is None else _from_address(paths, wanted, url, progress, say)
     if pulled.model is None:
         raise UsageError(f"{pulled.package.name} is installed, but it is not a model that can run.")
+    if pulled.no_engine:
+        raise UsageError(f"{pulled.package.name} is installed, but it cannot run. {pulled.no_engine}")
     with Store.open(paths) as store:
         return store.get(pulled.model)
 

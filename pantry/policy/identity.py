@@ -17,8 +17,6 @@ from pantry.catalogue.rights import Chain, Link
 from pantry.catalogue.schema import Family, ModelEntry
 from pantry.store.models import InstalledModel
 
-REMOTE = "remote"
-"""The format under which the store lists a model that runs at a provider."""
 TOLERANCE = 0.3
 """How far the weights in a file may be from the entry's: published sizes are round and leave out embeddings."""
 _WRITTEN_AS = {"mistral": "llama", "gptneox": "stablelm"}
@@ -59,9 +57,9 @@ class ModelIdentity:
 def identity_of(catalogue: Catalogue, model: InstalledModel) -> ModelIdentity:
     """What `model` is."""
     named = catalogue.find_model(model.name.name)
-    if model.format == REMOTE:
+    if model.remote:
         return ModelIdentity((named,), "provider") if named is not None and named.remote else ModelIdentity()
-    listed = catalogue.models_of_file(model.digest)
+    listed = catalogue.models_of_file(model.weights)
     if listed:
         shipped = [each for each in listed if (catalogue.origin("model", each.id) or "").startswith(BUILTIN)]
         return ModelIdentity((*shipped, *(each for each in listed if each not in shipped)), "digest")

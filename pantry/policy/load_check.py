@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
 from pantry.core.paths import Paths
-from pantry.formats.safety import scan
+from pantry.formats.parts import PlacedPart
 from pantry.formats.verdict import FormatVerdict
 from pantry.policy.file import policy_text
 from pantry.store.models import InstalledModel
 
 
-def admit_load(paths: Paths, model: InstalledModel, file: Path) -> None:
-    """Let a model be loaded from `file`, whose digest was checked, or not.
+def admit_load(paths: Paths, model: InstalledModel, parts: Sequence[PlacedPart]) -> None:
+    """Let a model be loaded from its files, whose digests were checked, or not.
 
-    The policy and the catalogue are opened only where there is a policy file or a danger in the model's. Raises
+    The policy and the catalogue are opened only where there is a policy file or a danger in the files. Raises
     PolicyRefusedError with the reasons, UsageError or StorageError when the policy cannot be read.
     """
-    verdict = scan(file) if model.format == "gguf" else FormatVerdict(model.format)
+    verdict = model.kind.scan(parts) or FormatVerdict(model.format)
     if verdict.safe and not policy_text(paths):
         return
     from pantry.policy.subjects import judge_load

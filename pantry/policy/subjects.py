@@ -15,7 +15,7 @@ from pantry.evaluation.scores import score_values
 from pantry.formats.verdict import FormatVerdict
 from pantry.policy.decision import SignatureState, Subject, decide
 from pantry.policy.file import load_policy, policy_text
-from pantry.policy.identity import REMOTE, ModelIdentity, chain_of_installed, families_of, identity_of
+from pantry.policy.identity import ModelIdentity, chain_of_installed, families_of, identity_of
 from pantry.policy.rules import Policy
 from pantry.store.database import Database
 from pantry.store.models import InstalledModel
@@ -41,9 +41,9 @@ def installed_subject(
         unknown_licences=unknown_licences(chain, catalogue.licence_names),
         answers=installed_answers(catalogue, model, found, policy.required_use, policy.circumstances),
         alignment=found.alignment,
-        remote=model.format == REMOTE,
+        remote=model.remote,
         installed=True,
-        signature="unknown" if model.format == REMOTE else signed,
+        signature="unknown" if model.remote else signed,
         evidence=evidence or {},
         size=model.size,
     )

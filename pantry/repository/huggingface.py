@@ -27,6 +27,8 @@ from pantry.core.errors import (
 )
 from pantry.core.refs import Digest
 from pantry.flatpack.names import check_path
+from pantry.formats.kinds import format_of, is_whole_model
+from pantry.formats.parts import goes_along, is_pickle, role_of
 from pantry.formats.split import part_name
 from pantry.repository.address import Address
 from pantry.repository.fetch import DownloadTarget
@@ -35,9 +37,6 @@ from pantry.repository.refs import HubRef
 T = TypeVar("T")
 PREFERRED = ("q4_k_m", "q4_k_s", "q5_k_m", "q4_0", "q8_0", "f16", "bf16", "f32")
 """Quantisations in the order they are taken when none is asked for: small with little loss first."""
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy")
-_BESIDE = (".json", ".txt", ".model", ".jinja", ".md", ".tiktoken")
-"""Files taken along with safetensors: configuration, tokenizer, licence, card. Never code."""
 _QUANTISATION = re.compile(
     r"(?:^|[-._/])((?:iq|tq|q)\d(?:_[a-z0-9]+)*|bf16|f16|fp16|f32|mxfp4(?:_moe)?)(?=[-._/]|$)", re.IGNORECASE
 )
@@ -57,7 +56,7 @@ class HubFile:
     @property
     def quantisation(self) -> str | None:
         """The quantisation in its name, lower case."""
-        found = _QUANTISATION.findall(self.path.removesuffix(".gguf"))
+        found = _QUANTISATION.findall(self.path)
         return found[-1].lower() if found else None
 
 
@@ -98,16 +97,16 @@ def choose(files: Sequence[HubFile], ref: HubRef, *, pickle: bool = False) -> li
     """The files to take: the one named, the GGUF of the quantisation asked for (or preferred), else safetensors."""
     if ref.file is not None:
         return _named(files, ref.file, pickle)
-    ggufs = [file for file in files if file.path.endswith(".gguf") and "mmproj" not in file.path.lower()]
-    if ggufs:
-        return _gguf(ggufs, ref)
+    whole = [file for file in files if is_whole_model(file.path) and role_of(file.path) == "weights"]
+    if whole:
+        return _quantised(whole, ref)
     if ref.quantisation:
         raise NotFoundError(f"{ref.repo} has no GGUF files, so no {ref.quantisation}.")
-    beside = [file for file in files if file.path.endswith(_BESIDE) or file.path in ("LICENSE", "NOTICE")]
-    tensors = [file for file in files if file.path.endswith(".safetensors")]
+    beside = [file for file in files if goes_along(file.path)]
+    tensors = [file for file in files if (kind := format_of(file.path)) is not None and kind.folder]
     if tensors:
         return beside + tensors
-    pickled = [file for file in files if file.path.endswith(PICKLES)]
+    pickled = [file for file in files if is_pickle(file.path)]
     if pickled and not pickle:
         raise PolicyRefusedError(
             f"{ref.repo} has its weights only as pickles ({pickled[0].path}), which can run code when they are opened.",
@@ -201,7 +200,7 @@ def _named(files: Sequence[HubFile], path: str, pickle: bool) -> list[HubFile]:
     found = next((file for file in files if file.path == path), None)
     if found is None:
         raise NotFoundError(f"There is no file {path!r}.", hint=did_you_mean(path, [file.path for file in files]))
-    if path.endswith(PICKLES) and not pickle:
+    if is_pickle(path) and not pickle:
         raise PolicyRefusedError(
             f"{path} is a pickle, which can run code when it is opened.",
             hint="Take a GGUF or safetensors file. --pickle lets it in this once; it is scanned, not run.",
@@ -209,7 +208,7 @@ def _named(files: Sequence[HubFile], path: str, pickle: bool) -> list[HubFile]:
     return _all_parts(found, files)
 
 
-def _gguf(files: Sequence[HubFile], ref: HubRef) -> list[HubFile]:
+def _quantised(files: Sequence[HubFile], ref: HubRef) -> list[HubFile]:
     named = {file.quantisation: file for file in reversed(files) if file.quantisation}
     if ref.quantisation is None:
         preferred = next((named[name] for name in PREFERRED if name in named), None)

@@ -11,22 +11,20 @@ from pantry.catalogue.lookup import Catalogue
 from pantry.catalogue.memory import KV_ELEMENT, KV_SHARE, USUAL_CONTEXT, active_weights
 from pantry.catalogue.query import Order, Query
 from pantry.catalogue.schema import ModelEntry
-from pantry.core.errors import BadFileError, NotFoundError
+from pantry.core.errors import NotFoundError
 from pantry.core.files import write_atomically
-from pantry.core.foreign_json import parse_file_json
 from pantry.core.paths import Paths
 from pantry.engines.machine import Machine
 from pantry.evaluation.speeds import Speed, speeds_of
-from pantry.formats import gguf, safetensors
 from pantry.formats.memory import (
     Architecture,
     Layer,
     Need,
-    architecture_of,
     estimate,
     layers_that_fit,
     longest_context,
 )
+from pantry.formats.model_files import architecture_of_file
 from pantry.selection import READABLE
 from pantry.store.models import InstalledModel, Store
 
@@ -37,7 +35,6 @@ SPARE = 0.10
 """Share of the free memory that is left to others."""
 EFFICIENCY = 0.6
 """Share of the plain copy speed that generation reaches; weights are read once for each token."""
-MAX_CONFIG = 1_000_000  # bytes of a config.json that are read; a longer one is cut and so not understood
 SpeedClass = Literal["instant", "fluent", "readable", "slow", "too slow", "unknown"]
 _CLASSES: tuple[tuple[float, SpeedClass], ...] = ((50, "instant"), (15, "fluent"), (READABLE, "readable"), (1, "slow"))
 
@@ -112,11 +109,7 @@ def speed_class(speed: float | None) -> SpeedClass:
 
 def fit_file(path: Path, machine: Machine, *, cache_type: str = "f16", parallel: int = 1) -> Fit:
     """How the model file at `path` (GGUF or safetensors) fits. Raises BadFileError when it is damaged."""
-    if path.suffix == ".safetensors":
-        architecture, quantisation = _of_safetensors(path)
-    else:
-        header = gguf.read_header(path)
-        architecture, quantisation = architecture_of(header), header.quantisation
+    architecture, quantisation = architecture_of_file(path)
     return _fit(
         path.name, {quantisation: architecture}, machine, None, cache_type, parallel, installed=False, exact=True
     )
@@ -256,34 +249,6 @@ def _kept_architecture(paths: Paths, store: Store, model: InstalledModel) -> Arc
         return replace(Architecture(**kept), layers=tuple(Layer(**layer) for layer in kept["layers"]))
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         pass
-    if model.format != "gguf":
-        raise BadFileError(f"{model.name} is of the format {model.format}, whose memory cannot be estimated.")
-    architecture = architecture_of(gguf.read_header(store.verified_file(model)))
+    architecture, _ = model.kind.architecture(store.verified_parts(model))
     write_atomically(file, json.dumps(asdict(architecture)).encode())
     return architecture
-
-
-def _of_safetensors(path: Path) -> tuple[Architecture, str]:
-    """The architecture of a safetensors file, with the `config.json` beside it for the cache."""
-    header = safetensors.read_header(path)
-    try:
-        with (path.parent / "config.json").open("rb") as file:
-            config = parse_file_json(file.read(MAX_CONFIG), "config.json")
-    except (OSError, BadFileError):
-        config = {}
-
-    def number(name: str) -> int:
-        value = config.get(name) if isinstance(config, dict) else None
-        return value if type(value) is int and 0 <= value < 2**32 else 0
-
-    size = header.file_size - header.data_start
-    layers = min(number("num_hidden_layers"), 10_000) or 1
-    heads, width = number("num_attention_heads"), number("hidden_size")
-    head = number("head_dim") or (width // heads if heads else 0)
-    cached = 2 * (number("num_key_value_heads") or heads) * head
-    kinds = [tensor.dtype for tensor in header.tensors]
-    blocks = tuple(Layer(size // layers, cached) for _ in range(layers))
-    return Architecture(
-        blocks, 0, size - layers * (size // layers), number("vocab_size"), width, number("intermediate_size"),
-        number("max_position_embeddings") or None,
-    ), max(set(kinds), key=kinds.count).upper() if kinds else "unknown"  # fmt: skip

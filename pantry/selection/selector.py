@@ -17,12 +17,13 @@ from pantry.core.paths import Paths
 from pantry.core.refs import Digest, ModelName
 from pantry.core.settings import load_settings
 from pantry.core.units import format_bytes
+from pantry.engines.choose import has_engine
 from pantry.engines.machine import memory_speed, model_room
 from pantry.evaluation.capabilities import KNOWN_CAPABILITIES
 from pantry.evaluation.evidence import Evidence
 from pantry.policy.decision import Subject, decide
 from pantry.policy.file import load_policy
-from pantry.policy.identity import REMOTE, ModelIdentity, identity_of
+from pantry.policy.identity import ModelIdentity, identity_of
 from pantry.policy.rules import Policy
 from pantry.policy.subjects import installed_answers, installed_subject, subject_of
 from pantry.selection import RUNNERS_UP, Candidate, CatalogueCounts, Choice, Request, Vocabulary, check, meets, settle
@@ -202,8 +203,8 @@ class Selector:
             context=context,
             parameters=facts.get("parameters") or (entry.parameters if entry else None),
             memory=memory,
-            unfit=None if model.format == REMOTE else self._unfit(memory),
-            remote=model.format == REMOTE,
+            unfit=None if model.remote else _no_engine(model) or self._unfit(memory),
+            remote=model.remote,
             reads=frozenset(entry.inputs) if entry else frozenset({"text"}),
             declared=entry.capabilities if entry else {},
             speed=EFFICIENCY * self.bandwidth / (model.size * active) if self.bandwidth and model.size else None,
@@ -289,3 +290,7 @@ def _without_non_text(candidate: Candidate, mute: Mapping[str, str]) -> Candidat
 
 def _uses(request: Request) -> tuple[Use, ...]:
     return tuple(dict.fromkeys(parse_use(need.name) for need in request.needs if need.kind == "licence"))
+
+
+def _no_engine(model: InstalledModel) -> str | None:
+    return None if has_engine(model) else f"no engine here runs {model.kind.title} models"

@@ -18,7 +18,6 @@ from pantry.access.requests import start_job
 from pantry.core.errors import ForbiddenError, ModelNotFoundError, PantryError, UsageError
 from pantry.core.permissions import Action, Caller, decide
 from pantry.core.refs import ModelName
-from pantry.engines.provider import FORMAT as REMOTE
 from pantry.service.jobs import JobRunner
 from pantry.service.state import Gateway
 from pantry.starter import STARTER
@@ -110,7 +109,7 @@ class ModelService:
         """
         model = await self.gateway.model(name)
         request = self.gateway.permit_or_ask(caller, "load", model.name, {"model": str(model.name)})
-        if request is None and model.format != REMOTE:
+        if request is None and not model.remote:
             await self.gateway.pool.load(model)
         return self._woken(request)
 
@@ -118,7 +117,7 @@ class ModelService:
         """Unload a model; None when that is done, else the request that waits for the user."""
         model = await self.gateway.model(name)
         request = self.gateway.permit_or_ask(caller, "unload", model.name, {"model": str(model.name)})
-        if request is None and model.format != REMOTE:
+        if request is None and not model.remote:
             await self.gateway.pool.unload(model.name)
         return self._woken(request)
 
@@ -145,18 +144,18 @@ class ModelService:
         return Download(request, self._runner.job_of(request))
 
     async def bare_model(self, caller: Caller, name: str) -> tuple[InstalledModel, Path]:
-        """The verified file of a model, which nobody may write to, for a program that runs it itself.
+        """The verified file of a model, or the folder of its files, which nobody may write to, to be run elsewhere.
 
         Raises ForbiddenError, or UsageError for a model at a provider.
         """
         model = await self.gateway.model(name)
         self.gateway.permit(caller, Action.BARE_MODEL, model.name)
-        if model.format == REMOTE:
+        if model.remote:
             raise UsageError(f"{model.name} runs at a provider; there is no file of it here.")
 
         def verified() -> Path:
             with Store.open(self.gateway.paths) as store:  # SQLite connections belong to their thread
-                return store.verified_file(model)
+                return store.verified_path(model)
 
         return model, await asyncio.to_thread(verified)
 

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -29,6 +29,7 @@ from pantry.core.settings import Settings
 from pantry.engines.adapter import ENGINES
 from pantry.engines.pool import Pool
 from pantry.evaluation.speeds import Speeds
+from pantry.formats.parts import PlacedPart
 from pantry.service.app import build_app
 from pantry.service.context import ServiceContext
 from pantry.service.guard import is_loopback
@@ -77,7 +78,7 @@ async def _serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     pool = Pool(
-        store, settings, paths, admit=lambda model, file: _admit(paths, model, file), rules=lambda: _rules(paths)
+        store, settings, paths, admit=lambda model, parts: _admit(paths, model, parts), rules=lambda: _rules(paths)
     )
     gateway = Gateway(
         settings, paths, store, keys, pool, Metrics(), stopping, UsageCounter(store.database), Speeds(store.database)
@@ -95,11 +96,11 @@ async def _serve(
     log.info("stopped")
 
 
-def _admit(paths: Paths, model: InstalledModel, file: Path) -> None:
+def _admit(paths: Paths, model: InstalledModel, parts: Sequence[PlacedPart]) -> None:
     """Ask the policy, which is only read when something is loaded."""
     from pantry.policy.load_check import admit_load
 
-    admit_load(paths, model, file)
+    admit_load(paths, model, parts)
 
 
 def _rules(paths: Paths) -> object:

@@ -18,7 +18,6 @@ from pantry.core.permissions import Action, Caller
 from pantry.core.refs import ModelName
 from pantry.core.settings import Settings
 from pantry.engines.pool import Pool
-from pantry.engines.provider import FORMAT as REMOTE
 from pantry.evaluation.speeds import Speeds
 from pantry.service.logins import Logins
 from pantry.service.metrics import Metrics
@@ -108,7 +107,7 @@ class Gateway:
         Raises ForbiddenError, or ApprovalNeededError when the user was asked to let it be loaded.
         """
         self.permit(caller, Action.GENERATE, model.name)
-        if caller.kind == "owner" or model.format == REMOTE or self.is_loaded(model.name):
+        if caller.kind == "owner" or model.remote or self.is_loaded(model.name):
             return  # at a provider nothing has to be loaded
         name = str(model.name)
         if request := self.permit_or_ask(caller, "load", model.name, {"model": name}):

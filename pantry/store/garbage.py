@@ -12,9 +12,10 @@ from pantry.core.refs import Digest
 from pantry.store.models import Store
 
 _UNUSED = """SELECT digest FROM blobs
-    WHERE NOT EXISTS (SELECT 1 FROM models WHERE models.digest = blobs.digest)
+    WHERE NOT EXISTS (SELECT 1 FROM model_parts WHERE model_parts.digest = blobs.digest)
     AND NOT EXISTS (SELECT 1 FROM package_files WHERE package_files.digest = blobs.digest)"""
-_USERS = """SELECT name || CASE tag WHEN 'latest' THEN '' ELSE ':' || tag END AS user FROM models WHERE digest = :digest
+_USERS = """SELECT name || CASE tag WHEN 'latest' THEN '' ELSE ':' || tag END AS user FROM model_parts
+    WHERE digest = :digest
     UNION SELECT name || ' ' || version || ' (' || path || ')' FROM package_files
     JOIN packages ON packages.id = package WHERE digest = :digest ORDER BY 1"""
 
@@ -58,6 +59,7 @@ def collect(store: Store) -> Freed:
                 with contextlib.suppress(OSError):
                     folder.rmdir()
     store.blobs.clean_unfinished()
+    store.drop_unused_folders()
     return Freed(files, size)
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pantry.core.errors import ConflictError, NotFoundError, did_you_mean
 from pantry.core.refs import Digest, ModelName
+from pantry.formats.parts import Role
 from pantry.store.blobs import Staged
 from pantry.store.database import now
 from pantry.store.models import Store
+from pantry.store.parts import digest_of_parts, write_parts
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,10 @@ class PackageFile:
 
 @dataclass(frozen=True)
 class NewModel:
-    """The model that a package brings: its name here, and which of the files it is."""
+    """The model that a package brings: its name here, and which of the files it is made of, each with its role."""
 
     name: ModelName
-    path: str
+    parts: Mapping[str, Role]
     format: str
     facts: dict[str, Any]
 
@@ -98,13 +100,17 @@ class Packages:
         """
         with self._db.transaction():
             if model is not None:
-                digest = next(file.staged.digest for file in files if file.path == model.path)
-                self._check_name(model.name, new.name, digest)
+                parts = [
+                    (each.path, model.parts[each.path], each.staged.digest)
+                    for each in files
+                    if each.path in model.parts
+                ]
+                self._check_name(model.name, new.name, digest_of_parts((path, digest) for path, _, digest in parts))
             for staged in {file.staged.file: file.staged for file in files}.values():
                 self._store.blobs.adopt(staged)
             id = self._write(new, files)
             if model is not None:
-                self._write_model(model, id, digest, new.source)
+                self._write_model(model, id, parts, new.source)
         self._drop_old_versions(new.name, id)
         return self._package(id)
 
@@ -125,7 +131,7 @@ class Packages:
         return _package(row) if row else None
 
     def without_model(self) -> list[Package]:
-        """The packages no model of which can be run: data, recipes, weights in a format without an engine."""
+        """The packages that are not a model: data, recipes, weights that no format knows as a whole model."""
         return [_package(row) for row in self._db.rows(f"{_SELECT} WHERE {_NO_MODEL} ORDER BY name, id")]
 
     def files(self, package: Package) -> list[PackageFile]:
@@ -145,11 +151,14 @@ class Packages:
     def remove(self, package: Package) -> int:
         """Forget a package, its models, and the files that nothing else uses; the bytes freed."""
         files = self.files(package)
-        models = self._db.rows("SELECT digest FROM models WHERE package = ?", (package.id,))
+        parts = self._db.rows(
+            "SELECT model_parts.digest FROM model_parts JOIN models USING (name, tag) WHERE package = ?", (package.id,)
+        )
         with self._db.transaction():
             self._db.execute("DELETE FROM models WHERE package = ?", (package.id,))
             self._db.execute("DELETE FROM packages WHERE id = ?", (package.id,))
-        digests = {file.digest for file in files} | {Digest.parse(row["digest"]) for row in models}
+        self._store.drop_unused_folders()
+        digests = {file.digest for file in files} | {Digest.parse(row["digest"]) for row in parts}
         return sum(self._store.drop_unused(digest) for digest in digests)
 
     def _package(self, id: int) -> Package:
@@ -201,9 +210,13 @@ class Packages:
             )
         return id
 
-    def _write_model(self, model: NewModel, package: int, digest: Digest, source: str) -> None:
+    def _write_model(
+        self, model: NewModel, package: int, parts: Sequence[tuple[str, Role, Digest]], source: str
+    ) -> None:
+        digest = digest_of_parts((path, digest) for path, _, digest in parts)
+        self._db.execute("DELETE FROM models WHERE name = ? AND tag = ?", (model.name.name, model.name.tag))
         self._db.execute(
-            "INSERT OR REPLACE INTO models (name, tag, digest, format, source, facts, added_at, package)"
+            "INSERT INTO models (name, tag, digest, format, source, facts, added_at, package)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 model.name.name,
@@ -216,6 +229,7 @@ class Packages:
                 package,
             ),
         )
+        write_parts(self._db, model.name, parts)
 
     def _drop_old_versions(self, name: str, newest: int) -> None:
         sql = f"{_SELECT} WHERE name = ? AND kind = 'model' AND id <> ? AND id NOT IN"

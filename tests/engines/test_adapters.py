@@ -8,18 +8,25 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import psutil
 import pytest
 
 from pantry.core.errors import EngineError
-from pantry.core.refs import ModelName
+from pantry.core.refs import Digest, ModelName
 from pantry.core.settings import Settings
-from pantry.engines.adapter import ENGINES, LoadOptions, ModelFile
+from pantry.engines.adapter import ENGINES, LoadOptions, ModelFiles, Serves
 from pantry.engines.adapters.llama_cpp import REQUIRED_X86_FEATURES, missing_features
+from pantry.engines.choose import serves
 from pantry.engines.worker import Worker
+from pantry.formats.kinds import format_called
+from pantry.formats.parts import PlacedPart
+from pantry.store.models import InstalledModel
+from pantry.store.parts import ModelPart
+from tests.gguf_files import GGUFBuilder
 from tests.starter_model import starter_gguf
 
 OPTIONS = LoadOptions(context=512, parallel=2, threads=1, prompt_cache=0)
@@ -35,16 +42,28 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(llama_server=program)
 
 
-def model_for(engine: str, folder: Path, **echo: Any) -> ModelFile:
+def one_file(format: str, file: Path) -> ModelFiles:
+    return ModelFiles(ModelName("contract"), format, (PlacedPart(file.name, "weights", file),))
+
+
+def model_for(engine: str, folder: Path, **echo: Any) -> ModelFiles:
     if engine == "echo":
         file = folder / "model.echo"
         file.write_text(json.dumps(echo))
-        return ModelFile(ModelName("contract"), file, "echo")
-    return ModelFile(ModelName("contract"), starter_gguf(), "gguf")
+        return one_file("echo", file)
+    return one_file("gguf", starter_gguf())
+
+
+def small_model_for(engine: str, folder: Path) -> ModelFiles:
+    """A model of the first format that the engine runs, which is never started."""
+    kind = format_called(min(ENGINES.get(engine).formats))
+    file = folder / f"model{kind.suffix}"
+    file.write_bytes(GGUFBuilder().build() if kind.tensors else b"{}")
+    return one_file(kind.name, file)
 
 
 @asynccontextmanager
-async def running(engine: str, model: ModelFile, settings: Settings, folder: Path) -> AsyncIterator[Worker]:
+async def running(engine: str, model: ModelFiles, settings: Settings, folder: Path) -> AsyncIterator[Worker]:
     socket = folder / "worker.sock"
     command = ENGINES.get(engine).command(model, OPTIONS, socket, settings)
     worker = await Worker.start(engine, command, socket, folder / "worker.log", 60)
@@ -69,6 +88,55 @@ ENGINE_NAMES = ["echo", pytest.param("llama_cpp", marks=needs_model), pytest.par
 def test_contract_covers_every_engine() -> None:
     known = {getattr(name, "values", [name])[0] for name in ENGINE_NAMES}
     assert known | {"remote"} == set(ENGINES.names()), "the contract of remote is in test_remote.py"
+
+
+@pytest.mark.parametrize("engine", ENGINES.names())
+def test_adapter_says_what_it_runs_and_serves(engine: str) -> None:
+    adapter = ENGINES.get(engine)
+    assert adapter.formats
+    assert adapter.serves <= set(get_args(Serves))
+    assert adapter.serves & {"chat", "completion", "embedding", "rerank"}, "vision alone is nothing to ask for"
+
+
+@pytest.mark.parametrize("engine", ENGINES.names())
+def test_adapter_estimates_all_parts_before_a_start(engine: str, tmp_path: Path) -> None:
+    model = small_model_for(engine, tmp_path)
+    need = ENGINES.get(engine).need(model, OPTIONS)
+    assert need.total >= need.model.weights > 0
+    assert ENGINES.get(engine).need(model, replace(OPTIONS, context=4096)).total >= need.total
+    beside = tmp_path / "beside"
+    beside.write_bytes(bytes(5_000_000))
+    with_more = replace(model, parts=(*model.parts, PlacedPart("mmproj.gguf", "projector", beside)))
+    assert ENGINES.get(engine).need(with_more, OPTIONS).total == need.total + 5_000_000
+
+
+@pytest.mark.parametrize("engine", ENGINES.names())
+def test_command_names_the_model_its_socket_and_its_weights(engine: str, tmp_path: Path, settings: Settings) -> None:
+    model = small_model_for(engine, tmp_path)
+    words = " ".join(ENGINES.get(engine).command(model, OPTIONS, tmp_path / "w.sock", settings))
+    assert all(word in words for word in ("contract", str(tmp_path / "w.sock"), str(model.weights)))
+
+
+@pytest.mark.parametrize("engine", ["llama_cpp", "llama_server"])
+def test_command_names_projector_and_adapters(engine: str, tmp_path: Path, settings: Settings) -> None:
+    model = small_model_for(engine, tmp_path)
+    adapter = PlacedPart("a.gguf", "adapter", tmp_path / "a.gguf")
+    projector = PlacedPart("p.gguf", "projector", tmp_path / "p.gguf")
+    with_more = replace(model, parts=(*model.parts, adapter, projector))
+    words = " ".join(ENGINES.get(engine).command(with_more, OPTIONS, tmp_path / "w.sock", settings))
+    assert str(adapter.place) in words
+    assert str(projector.place) in words
+
+
+def test_what_an_engine_serves_is_narrowed_by_the_model() -> None:
+    adapter = ENGINES.get("llama_cpp")
+    weights = ModelPart("m.gguf", "weights", Digest("0" * 64), 1)
+    plain = InstalledModel(ModelName("m"), weights.digest, 1, "gguf", "", "", {}, (weights,))
+    assert serves(adapter, plain) == {"completion"}
+    talks = replace(plain, facts={"chat": True})
+    assert serves(adapter, talks) == {"chat", "completion"}
+    projector = ModelPart("p.gguf", "projector", Digest("1" * 64), 1)
+    assert serves(adapter, replace(talks, parts=(weights, projector))) == {"chat", "completion", "vision"}
 
 
 @pytest.mark.parametrize("engine", ENGINE_NAMES)

@@ -19,9 +19,10 @@ import pytest
 from pantry.core.errors import BadFileError, EngineError, UsageError
 from pantry.core.refs import ModelName
 from pantry.core.settings import Settings
-from pantry.engines.adapter import ENGINES, LoadOptions, ModelFile
+from pantry.engines.adapter import ENGINES, LoadOptions, ModelFiles
 from pantry.engines.provider import Provider, read_provider
 from pantry.engines.worker import Worker
+from pantry.formats.parts import PlacedPart
 from tests.service.calling import Line, make_app
 from tests.service.running import Service, starting, wait_until
 
@@ -49,7 +50,9 @@ async def running(folder: Path, url: str, model: str, key: str = "") -> AsyncIte
     file.write_bytes(Provider(url, model, key).to_json())
     adapter = ENGINES.get("remote")
     assert adapter.why_not_here(Settings()) is None
-    command = adapter.command(ModelFile(ModelName("far"), file, "remote"), OPTIONS, socket, Settings())
+    command = adapter.command(
+        ModelFiles(ModelName("far"), "remote", (PlacedPart("far", "weights", file),)), OPTIONS, socket, Settings()
+    )
     worker = await Worker.start("far", command, socket, folder / "worker.log", 60)
     try:
         yield worker

@@ -38,14 +38,14 @@ def written(tmp_path: Path, *rows: object) -> Path:
 def test_policy_choice_and_show_go_by_the_scores_of_a_file(paths: Paths, model: InstalledModel, tmp_path: Path) -> None:
     set_rules(paths, BOOK, {"mode": "enforce", "minimum_evidence.coding": "3"})
     with Store.open(paths) as store:
-        file = store.verified_file(model)
+        parts = store.verified_parts(model)
     with pytest.raises(PolicyRefusedError, match="coding was not measured here"):
-        admit_load(paths, model, file)
+        admit_load(paths, model, parts)
     toml = tmp_path / "scores.toml"
     toml.write_text("[[score]]\n" + "\n".join(f"{name} = {json.dumps(value)}" for name, value in ROW.items()))
     (score,) = add_scores(paths, BOOK, toml)
     assert (score.model, score.capability, score.score) == (model.digest, "coding", 4.5)
-    admit_load(paths, model, file)
+    admit_load(paths, model, parts)
     assert "Coding was measured at 4.5" in explain(paths, BOOK, "tiny").paragraph()
     assert describe_any(paths, BOOK, "tiny").scores == (score,)
     chosen = choose("coding>=3,CODING", mode="requirements_load", paths=paths)

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from pantry.core.errors import BadFileError
-from pantry.install.model_facts import inspect_file, merge_facts
+from pantry.formats.model_files import model_of_file
+from pantry.install.model_facts import merge_facts
 
 
 def test_what_a_manifest_tells_stands_beside_the_licence_of_the_header() -> None:
@@ -23,4 +24,4 @@ def test_echo_model_that_is_none_is_named(tmp_path: Path, content: str) -> None:
     file = tmp_path / "fox.echo"
     file.write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(BadFileError, match=r"fox\.echo"):
-        inspect_file(file)
+        model_of_file(file)

@@ -141,11 +141,11 @@ def test_policy_that_cannot_be_read_is_an_error_and_not_the_default(
     add(paths, tmp_path, "own")
     with Store.open(paths) as store:
         model = store.list()[0]
-        file = store.verified_file(model)
+        parts = store.verified_parts(model)
     for ask in (
         lambda: load_policy(paths, BOOK),
         lambda: explain(paths, BOOK, "own"),
-        lambda: admit_load(paths, model, file),
+        lambda: admit_load(paths, model, parts),
     ):
         with pytest.raises(PantryError, match=r"policy\.toml"):
             ask()
@@ -245,7 +245,7 @@ def test_licence_of_an_installed_model_is_read_from_its_header(paths: Paths, tmp
 def load(paths: Paths, name: str) -> None:
     with Store.open(paths) as store:
         model = store.get(ModelName.parse(name))
-        admit_load(paths, model, store.verified_file(model))
+        admit_load(paths, model, store.verified_parts(model))
 
 
 def test_load_obeys_the_policy(paths: Paths, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

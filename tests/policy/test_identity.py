@@ -7,7 +7,7 @@ from pantry.catalogue.rights import Circumstances
 from pantry.catalogue.schema import Use
 from pantry.core.refs import Digest, ModelName
 from pantry.policy.decision import decide
-from pantry.policy.identity import REMOTE, identity_of
+from pantry.policy.identity import identity_of
 from pantry.policy.rules import Policy
 from pantry.policy.subjects import installed_answers, installed_subject
 from pantry.store.models import InstalledModel
@@ -108,8 +108,8 @@ def test_bases_bind(base: list[str], expected: str) -> None:
 
 
 def test_remote_model_is_known_by_its_name_if_it_is_a_remote_one() -> None:
-    assert identity_of(BOOK, installed("gpt-4", format=REMOTE)).by == "provider"
-    assert identity_of(BOOK, installed("qwen3-0.6b", format=REMOTE)).entry is None
+    assert identity_of(BOOK, installed("gpt-4", format="remote")).by == "provider"
+    assert identity_of(BOOK, installed("qwen3-0.6b", format="remote")).entry is None
 
 
 def test_family_of_a_manifest_is_known_by_any_of_its_names() -> None:

@@ -39,7 +39,7 @@ def install(
 ) -> Package:
     new = NewPackage(name, version, "model", "It is a test.", Digest("0" * 64), "test")
     made = [NewFile(path, staged(store, content)) for path, content in files.items()]
-    row = NewModel(ModelName(name, tag), model, "gguf", {"context": 1}) if model else None
+    row = NewModel(ModelName(name, tag), {model: "weights"}, "gguf", {"context": 1}) if model else None
     return Packages(store).install(new, made, row)
 
 

@@ -9,19 +9,24 @@ import sys
 from pathlib import Path
 
 from pantry.core.settings import Settings
-from pantry.engines.adapter import LoadOptions, ModelFile
+from pantry.engines.adapter import LoadOptions, ModelFiles, Serves, WorkerNeed
+from pantry.engines.memory import need_by_size
 
 
 class Echo:
     """Answers with the words of the last message."""
 
     formats = frozenset({"echo"})
+    serves: frozenset[Serves] = frozenset({"chat", "completion"})
 
     def why_not_here(self, settings: Settings) -> str | None:
         return None
 
-    def command(self, model: ModelFile, options: LoadOptions, socket: Path, settings: Settings) -> list[str]:
-        arguments = [str(model.path), str(model.name), str(socket), str(options.context)]
+    def need(self, model: ModelFiles, options: LoadOptions) -> WorkerNeed:
+        return need_by_size(model, options)
+
+    def command(self, model: ModelFiles, options: LoadOptions, socket: Path, settings: Settings) -> list[str]:
+        arguments = [str(model.weights), str(model.name), str(socket), str(options.context)]
         return [sys.executable, "-P", "-m", "pantry.engines.processes.echo", *arguments]
 
 

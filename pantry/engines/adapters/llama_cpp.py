@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 
 from pantry.core.settings import Settings
-from pantry.engines.adapter import LoadOptions, ModelFile
+from pantry.engines.adapter import LoadOptions, ModelFiles, Serves, WorkerNeed
+from pantry.engines.memory import need_by_header
 
 REQUIRED_X86_FEATURES = frozenset({"avx", "avx2", "f16c", "fma", "bmi2"})
 """The wheel is built for these and looks for nothing at run time: without them it would die with SIGILL."""
@@ -20,15 +21,21 @@ class LlamaCpp:
     """Runs GGUF models with the llama.cpp of the xllamacpp wheel."""
 
     formats = frozenset({"gguf"})
+    serves: frozenset[Serves] = frozenset({"chat", "completion", "vision"})
 
     def why_not_here(self, settings: Settings) -> str | None:
         if importlib.util.find_spec("xllamacpp") is None:
             return "The package xllamacpp is not installed. Install it with: pip install xllamacpp"
         return missing_features(platform.machine(), cpu_features())
 
-    def command(self, model: ModelFile, options: LoadOptions, socket: Path, settings: Settings) -> list[str]:
+    def need(self, model: ModelFiles, options: LoadOptions) -> WorkerNeed:
+        return need_by_header(model, options)
+
+    def command(self, model: ModelFiles, options: LoadOptions, socket: Path, settings: Settings) -> list[str]:
         given = {
-            "path": str(model.path),
+            "path": str(model.weights),
+            "projectors": [str(file) for file in model.of_role("projector")],
+            "adapters": [str(file) for file in model.of_role("adapter")],
             "name": str(model.name),
             "socket": str(socket),
             "context": options.context,

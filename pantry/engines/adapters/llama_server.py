@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from pantry.core.settings import Settings
-from pantry.engines.adapter import LoadOptions, ModelFile
+from pantry.engines.adapter import LoadOptions, ModelFiles, Serves, WorkerNeed
+from pantry.engines.memory import need_by_header
 
 BATCH = 256
 """Prompt tokens evaluated between two looks at whether the client is still there."""
@@ -21,6 +22,7 @@ class LlamaServer:
     """Runs GGUF models with a llama-server that the user installed."""
 
     formats = frozenset({"gguf"})
+    serves: frozenset[Serves] = frozenset({"chat", "completion", "vision"})
 
     def why_not_here(self, settings: Settings) -> str | None:
         if settings.llama_server and not os.access(settings.llama_server, os.X_OK):
@@ -29,10 +31,13 @@ class LlamaServer:
             return "No llama-server on the PATH; name one in the setting llama_server to use it."
         return None
 
-    def command(self, model: ModelFile, options: LoadOptions, socket: Path, settings: Settings) -> list[str]:
+    def need(self, model: ModelFiles, options: LoadOptions) -> WorkerNeed:
+        return need_by_header(model, options)
+
+    def command(self, model: ModelFiles, options: LoadOptions, socket: Path, settings: Settings) -> list[str]:
         program = str(find_program(settings))
         arguments = {
-            "--model": model.path,
+            "--model": model.weights,
             "--alias": model.name,
             "--host": socket,  # a path that ends in .sock makes it listen on a Unix socket
             "--ctx-size": options.context * options.parallel,
@@ -44,6 +49,8 @@ class LlamaServer:
             "--verbosity": 2,  # warnings and errors; the levels below tell every request
         }
         words = [str(word) for pair in arguments.items() for word in pair]
+        words += [word for file in model.of_role("projector")[:1] for word in ("--mmproj", str(file))]
+        words += [word for file in model.of_role("adapter") for word in ("--lora", str(file))]
         return [
             sys.executable,
             "-P",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from typing import Any
 
 from pantry.engines.processes.guard import die_with_parent
 
@@ -23,6 +24,9 @@ def main() -> None:
 
     params = xllamacpp.CommonParams()
     params.model.path = given["path"]
+    if given["projectors"]:
+        params.mmproj.path = given["projectors"][0]
+    params.lora_adapters = [_adapter(xllamacpp, path) for path in given["adapters"]]
     params.model_alias = {given["name"]}
     params.hostnames = [given["socket"]]
     params.n_ctx = given["context"] * given["parallel"]
@@ -42,6 +46,13 @@ def main() -> None:
         os._exit(1)
     sys.stdin.buffer.read()
     del server
+
+
+def _adapter(xllamacpp: Any, path: str) -> Any:
+    """An adapter at its full strength."""
+    adapter = xllamacpp.CommonAdapterLoraInfo()
+    adapter.path, adapter.scale = path, 1.0
+    return adapter
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from tests.operations.jobs.processes import queue, start, wait_for_progress
 from tests.repository.flatpacks import Published, gguf, make_flatpack, trust_signer
 from tests.repository.servers import Faults, serving
 from tests.service.running import wait_until
-from tests.workshop.training.conftest import TINY, write_text
+from tests.workshop.conftest import TINY, write_text
 
 SOON = 4.0  # seconds; two on a machine with nothing else to do
 
