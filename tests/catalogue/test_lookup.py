@@ -17,9 +17,9 @@ from pantry.catalogue.schema import ModelEntry, TagRule
 from pantry.catalogue.tags import satisfied
 from pantry.core.errors import NotFoundError, UsageError
 from pantry.core.paths import Paths
+from tests.catalogue.shipped import BOOK
 
 FACTS = {"sources": ["background"], "checked": "2026-11-21"}
-BOOK = Catalogue.open()
 
 
 def model(id: str, **fields: object) -> ModelEntry:
@@ -47,7 +47,7 @@ def test_unknown_model_names_the_nearest() -> None:
 
 def test_unknown_model_names_the_one_that_begins_so() -> None:
     with pytest.raises(NotFoundError, match="knows no model") as caught:
-        Catalogue.open().model("llama-3.3-70b")
+        BOOK.model("llama-3.3-70b")
     assert caught.value.hint == "Did you mean 'llama-3.3-70b-instruct'?"
 
 

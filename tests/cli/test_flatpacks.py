@@ -12,17 +12,14 @@ import pytest
 
 from pantry.flatpack.legacy.archive import SEPARATOR
 from tests.operations.test_flatpacks import fill
+from tests.processes import run_pantry
 
-PANTRY = [sys.executable, "-W", "error", "-m", "pantry"]
 ROOT = Path(__file__).parent.parent.parent
 Done = subprocess.CompletedProcess[str]
 
 
 def pantry(*words: str | Path, cwd: Path, stdin: str = "") -> Done:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [*PANTRY, *words], cwd=cwd, input=stdin, capture_output=True, text=True, check=False, env=environment
-    )
+    return run_pantry(*words, cwd=cwd, stdin=stdin)
 
 
 def script(function: str, *words: str | Path, cwd: Path, **environment: str) -> Done:

@@ -2,8 +2,6 @@
 
 import json
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import pytest
 
 from pantry.access.requests import Limits, decide_request
+from tests.processes import run_pantry
 from tests.service.running import Service, events, free_port, running_service, starting
 
 ENTRY = {
@@ -301,8 +300,7 @@ def test_socket_of_somebody_else_is_left_alone(tmp_path: Path, home_folder: Path
         other.bind(str(path))
         other.listen()
         service = Service(home_folder, {"PANTRY_COMPAT_2023_SOCKET": str(path), "PANTRY_PORT": str(free_port())})
-        command = [sys.executable, "-m", "pantry", "up", "--compat-2023"]
-        done = subprocess.run(command, env=service.environment, capture_output=True, text=True, timeout=30)
+        done = run_pantry("up", "--compat-2023", env=service.environment, timeout=30)
         assert done.returncode == 6
         assert "Another program listens" in done.stderr
         assert path.exists()

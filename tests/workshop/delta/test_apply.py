@@ -179,6 +179,24 @@ def test_what_is_there_is_never_overwritten(tmp_path: Path, base: Path, target: 
     assert (tmp_path / "file").read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_appears_while_it_is_built_is_not_overwritten(
+    tmp_path: Path, base: Path, target: Path, delta: Path, kind: str
+) -> None:
+    """Another program makes a file of that name after the check and before the result is there."""
+    out = tmp_path / "out"
+    if kind == "file":
+        make(base / "m.safetensors", target / "m.safetensors", tmp_path / "one")
+        base, delta = base / "m.safetensors", tmp_path / "one"
+    else:
+        out.mkdir()
+    mine = out if kind == "file" else out / "mine"
+    with pytest.raises(ConflictError, match="meanwhile"):
+        apply(base, delta, out, lambda *_: mine.write_bytes(b"mine"))
+    assert mine.read_bytes() == b"mine"
+    assert len(list(out.rglob("*")) if kind == "folder" else [out]) == 1
+
+
 def test_an_empty_folder_that_is_there_is_filled(
     tmp_path: Path, base: Path, target: Path, delta: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
