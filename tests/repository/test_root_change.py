@@ -119,6 +119,23 @@ def test_a_draft_that_was_changed_on_its_way_is_not_signed(
     assert not (folder / "root.json").exists()
 
 
+def test_signatures_in_a_copy_are_checked_and_replace_none(
+    folder: Path, keys: list[PrivateKey], online: PrivateKey
+) -> None:
+    draft, copy = folder / DRAFT, copy_of(folder, "copy.json")
+    before, content = draft.read_bytes(), json.loads(copy.read_bytes())
+    forged = content["signatures"][0]["sig"][::-1]
+    content["signatures"].append({"keyid": tuf_key_id(keys[2].public), "sig": forged})
+    copy.write_text(json.dumps(content))
+    with pytest.raises(BadFileError, match="changed after the key"):
+        sign_draft(folder, [], [copy], [online])
+    assert draft.read_bytes() == before
+    content["signatures"] = [{"keyid": tuf_key_id(keys[0].public), "sig": forged}]
+    copy.write_text(json.dumps(content))
+    assert sign_draft(folder, [], [copy], [online]).signed == (tuf_key_id(keys[0].public),)
+    assert json.loads(draft.read_bytes()) == json.loads(before)
+
+
 def test_one_holder_twice_is_one(folder: Path, keys: list[PrivateKey], online: PrivateKey) -> None:
     assert sign_draft(folder, [keys[0]], kept=[online]).missing == 1
 
