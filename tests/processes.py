@@ -12,6 +12,7 @@ import contextlib
 import functools
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -68,10 +69,8 @@ class PantryProcess:
         theirs.close()
         for descriptor in descriptors[:3]:
             os.close(descriptor)
-        self._replies = self._reply.makefile()
-        line = self._replies.readline()
-        assert line, "the process that forks `pantry` has ended; its standard error says why"
-        self.pid = int(line)
+        self._replies = ""
+        self.pid = self._next_reply(60)
 
     def __enter__(self) -> PantryProcess:
         return self
@@ -86,28 +85,29 @@ class PantryProcess:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
 
+    def _next_reply(self, timeout: float | None) -> int:
+        """The next number that the fork server tells of this process. Raises subprocess.TimeoutExpired."""
+        while "\n" not in self._replies:
+            if not select.select([self._reply], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            told = self._reply.recv(100).decode()
+            assert told, "the fork server has ended; its standard error says why"
+            self._replies += told
+        number, _, self._replies = self._replies.partition("\n")
+        return int(number)
+
     def wait(self, timeout: float | None = None) -> int:
         """The exit code, or minus the number of the signal. Raises subprocess.TimeoutExpired."""
         if self.returncode is None:
-            self._reply.settimeout(timeout)
-            try:
-                self.returncode = int(self._replies.readline())
-            except TimeoutError:
-                raise subprocess.TimeoutExpired(self.args, timeout or 0) from None
-            self._replies.close()
+            self.returncode = self._next_reply(timeout)
             self._reply.close()
         return self.returncode
 
     def poll(self) -> int | None:
-        if self.returncode is None:
-            self._reply.settimeout(0)
-            try:
-                told = self._reply.recv(1, socket.MSG_PEEK)
-            except BlockingIOError:
-                return None
-            assert told
-            return self.wait()
-        return self.returncode
+        """As `wait`, but None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.wait(0)
+        return None
 
     def send_signal(self, number: signal.Signals) -> None:
         if self.poll() is None:

@@ -118,8 +118,8 @@ def test_a_check_takes_less_than_50_microseconds() -> None:
     caller = app(Permission.SESSION, grant=Grant(("qwen*", "llama*", "fox*")), tokens_per_day=10)
     best = 1.0
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.thread_time()  # what others take of the processor does not count
         for _ in range(1000):
             decide(caller, Action.GENERATE, FOX, now=NOW)
-        best = min(best, (time.perf_counter() - start) / 1000)
+        best = min(best, (time.thread_time() - start) / 1000)
     assert best < 50e-6

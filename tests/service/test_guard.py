@@ -165,5 +165,7 @@ def test_log_has_neither_keys_nor_prompts(home_folder: Path) -> None:
     service.ask("GET", "/v1/models", key="pk-guessed-key")
     key = service.key
     output = service.stop()
+    for told in ("INFO listening on 127.0.0.1", "INFO stopped"):  # this is the log, from the start to the end
+        assert told in output
     for secret in ("my-secret-prompt", "pk-guessed-key", key):
         assert secret not in output
