@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, settings
 
 from pantry.client.discovery import lock_holder
 from pantry.core.paths import Paths, find_paths
+from tests.catalogue.indexes import share_indexes, shared_folder
 from tests.gguf_files import GGUFBuilder
 
 # How long an example takes says more of the machine than of the code.
@@ -28,6 +29,11 @@ settings.register_profile(
     "pantry", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("pantry")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _indexes() -> None:
+    share_indexes(shared_folder())
 
 
 def pytest_collection_finish() -> None:

@@ -1,8 +1,9 @@
 """The process that `tests.processes` asks for `pantry` processes: it has imported Pantry, and forks one per request.
 
-A request is one JSON object (words, cwd, env) with four descriptors: standard input, output and error, and a socket on
-which the process number is sent at once and the exit code at the end. What is forked sees the folder, environment,
-streams and signals of a fresh `python -W error -m pantry WORDS`; only its imports are done already.
+A request is one JSON object (words, the name of an installed script first; cwd; env) with four descriptors: standard
+input, output and error, and a socket on which the process number is sent at once and the exit code at the end. What is
+forked sees the folder, environment, streams and signals of a fresh `python -W error -m pantry WORDS`; only its imports
+are done already.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import socket
 import sys
 from pathlib import Path
 from typing import Any
+
+from tests.catalogue.indexes import share_indexes
 
 MAX_REQUEST = 1_000_000  # bytes
 PLAIN_SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP)
@@ -102,14 +105,17 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
     sys.path[0] = request["cwd"]
-    sys.argv = [str(Path(sys.modules["pantry"].__file__ or "").with_name("__main__.py")), *request["words"]]
+    main = str(Path(sys.modules["pantry"].__file__ or "").with_name("__main__.py"))
+    sys.argv = [main if request["words"][0] == "pantry" else request["words"][0], *request["words"][1:]]
 
 
 if __name__ == "__main__":
     control = socket.socket(fileno=int(sys.argv[1]))
     preload()
+    share_indexes(sys.argv[2])
     gc.freeze()  # what is imported here is not looked through again by each process, at its end above all
     if serve(control):
-        from pantry.cli import main
+        from pantry.cli import _legacy, main
 
-        main()
+        scripts = {"compress-and-sign-fpk": _legacy.compress_and_sign, "verify-signed-fpk": _legacy.verify_signed}
+        scripts.get(sys.argv[0], main)()

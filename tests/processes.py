@@ -22,6 +22,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from tests.catalogue.indexes import shared_folder
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -29,7 +31,7 @@ ROOT = Path(__file__).parent.parent
 def _control() -> tuple[subprocess.Popen[bytes], socket.socket, threading.Lock]:
     ours, theirs = socket.socketpair()
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "tests.fork_server", str(theirs.fileno())],
+        [sys.executable, "-W", "error", "-m", "tests.fork_server", str(theirs.fileno()), shared_folder()],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -51,15 +53,20 @@ class PantryProcess:
     """A running `pantry WORDS`, used like a `subprocess.Popen` with text pipes (stderr into stdout if `merged`)."""
 
     def __init__(
-        self, *words: str | Path, env: Mapping[str, str], cwd: Path | None = None, merged: bool = False
+        self,
+        *words: str | Path,
+        env: Mapping[str, str],
+        cwd: Path | None = None,
+        merged: bool = False,
+        script: str = "pantry",
     ) -> None:
-        self.args = ["pantry", *map(os.fspath, words)]
+        self.args = [script, *map(os.fspath, words)]
         self.returncode: int | None = None
         inward, self.stdin = _pipe(write_end_is_ours=True)
         outward, self.stdout = _pipe(write_end_is_ours=False)
         errors, self.stderr = (os.dup(outward), None) if merged else _pipe(write_end_is_ours=False)
         self._reply, theirs = socket.socketpair()
-        request = {"words": self.args[1:], "env": dict(env), "cwd": os.fspath(cwd or Path.cwd())}
+        request = {"words": self.args, "env": dict(env), "cwd": os.fspath(cwd or Path.cwd())}
         content = json.dumps(request).encode()
         _, control, lock = _control()
         descriptors = [inward, outward, errors, theirs.fileno()]
@@ -154,10 +161,14 @@ def run_pantry(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     stdin: str = "",
-    timeout: int = 60,
+    timeout: float = 60,
+    script: str = "pantry",
 ) -> subprocess.CompletedProcess[str]:
-    """Run `pantry WORDS` to its end, as `subprocess.run` does. The environment is that of the tests without `env`."""
-    process = PantryProcess(*words, env=os.environ if env is None else env, cwd=cwd)
+    """Run `pantry WORDS`, or another installed script, to its end, as `subprocess.run` does.
+
+    The environment is that of the tests without `env`.
+    """
+    process = PantryProcess(*words, env=os.environ if env is None else env, cwd=cwd, script=script)
     try:
         out, err = process.communicate(stdin, timeout)
     except subprocess.TimeoutExpired:

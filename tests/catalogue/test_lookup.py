@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pantry.catalogue import index, lookup
 from pantry.catalogue.files import Loaded
 from pantry.catalogue.lookup import Catalogue
 from pantry.catalogue.memory import memory_size
@@ -24,6 +25,13 @@ FACTS = {"sources": ["background"], "checked": "2026-11-21"}
 
 def model(id: str, **fields: object) -> ModelEntry:
     return ModelEntry.model_validate({"id": id, "name": id, "family": "x"} | FACTS | fields)
+
+
+@pytest.fixture(autouse=True)
+def _built_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests are about building the index; the others take a copy."""
+    monkeypatch.setattr(lookup, "open_index", index.open_index)
+    monkeypatch.setattr(lookup, "build_index", index.build_index)
 
 
 def catalogue(*models: ModelEntry) -> Catalogue:
