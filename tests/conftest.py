@@ -7,7 +7,9 @@ and what a failed test left open is closed without a word, since its failure is 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
+import itertools
 import os
 import signal
 import sys
@@ -15,8 +17,10 @@ import time
 import warnings
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import HealthCheck, settings
 
 from pantry.client.discovery import lock_holder
@@ -93,6 +97,19 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(os, "fsync", spy)
     return found
+
+
+@functools.cache
+def _rsa_key(number: int) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=4096)
+
+
+@pytest.fixture
+def ready_rsa_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New RSA keys of a test are the first, second, ... of this run: to make one takes seconds."""
+    numbers = itertools.count()
+    ready = {"generate_private_key": lambda **_: _rsa_key(next(numbers))}
+    monkeypatch.setattr("pantry.flatpack.signing.keys.rsa", SimpleNamespace(**vars(rsa) | ready))
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from pantry.policy.file import set_rules
 from pantry.policy.rules import Policy
 from pantry.policy.subjects import subject_of
 from pantry.selection import Request, parse_needs
-from pantry.selection.catalogue_query import DownloadTarget
+from pantry.selection.catalogue_query import CatalogueQueryBuilder
 from pantry.selection.selector import Selector
 from pantry.store.models import InstalledModel, Store
 from tests.catalogue.shipped import BOOK
@@ -273,7 +273,7 @@ def test_catalogue_lets_through_exactly_what_the_policy_does(paths: Paths, rules
     book, policy = Catalogue.open(paths), Policy(mode="enforce", **rules)
     found = {
         model.id
-        for model in book.shortlist(DownloadTarget(book, policy, 0.0).allowed(Query(obtainable=True)), [], 10**4)
+        for model in book.shortlist(CatalogueQueryBuilder(book, policy, 0.0).allowed(Query(obtainable=True)), [], 10**4)
     }
     models = [entry for _, entry in book.entries("model") if isinstance(entry, ModelEntry) and is_obtainable(entry)]
     assert len(models) > 60

@@ -16,6 +16,8 @@ from pantry.repository.root_change import DRAFT, MAX_DRAFT, create, read_draft, 
 from pantry.repository.source import Place, open_repository
 from tests.repository.flatpacks import make_flatpack
 
+pytestmark = pytest.mark.usefixtures("ready_rsa_keys")
+
 
 @pytest.fixture
 def keys() -> list[PrivateKey]:
