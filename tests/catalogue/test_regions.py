@@ -29,7 +29,7 @@ def test_codes_are_those_of_iso_3166_and_the_union() -> None:
 )
 def test_what_is_no_region_is_refused_with_the_nearest(text: str, hint: str) -> None:
     for parse in (parse_region, lambda text: parse_circumstances(None, None, text)):
-        with pytest.raises(UsageError, match="is no region") as caught:
+        with pytest.raises(UsageError, match="is not a region") as caught:
             parse(text)
         assert hint in str(caught.value)
         assert "\x1b" not in str(caught.value)
