@@ -62,6 +62,7 @@ class PantryProcess:
     ) -> None:
         self.args = [script, *map(os.fspath, words)]
         self.returncode: int | None = None
+        self._output: tuple[str, str] | None = None
         inward, self.stdin = _pipe(write_end_is_ours=True)
         outward, self.stdout = _pipe(write_end_is_ours=False)
         errors, self.stderr = (os.dup(outward), None) if merged else _pipe(write_end_is_ours=False)
@@ -124,7 +125,12 @@ class PantryProcess:
         self.send_signal(signal.SIGKILL)
 
     def communicate(self, input: str = "", timeout: float | None = None) -> tuple[str, str]:
-        """Give it `input`, read its output to the end; output and errors. Raises subprocess.TimeoutExpired."""
+        """Give it `input`, read its output to the end; output and errors. Raises subprocess.TimeoutExpired.
+
+        Asked again, it gives the same.
+        """
+        if self._output is not None:
+            return self._output
         found = {"out": "", "err": ""}
 
         def read(name: str, stream: IO[str] | None) -> None:
@@ -146,7 +152,8 @@ class PantryProcess:
             if thread.is_alive():  # a process it left behind holds the stream
                 raise subprocess.TimeoutExpired(self.args, timeout or 0)
         self._close()
-        return found["out"], found["err"]
+        self._output = found["out"], found["err"]
+        return self._output
 
 
 def _pipe(*, write_end_is_ours: bool) -> tuple[int, Any]:

@@ -161,7 +161,7 @@ def starting(service: Service, *options: str) -> Iterator[Service]:
     assert not [worker for worker in workers if worker.is_running()], "a worker outlived its service"
 
 
-def wait_until(condition: Any, seconds: float = 5.0) -> float:
+def wait_until(condition: Any, seconds: float = 20.0) -> float:
     """Wait for a condition; the seconds it took. Fails when it does not come true."""
     start = time.monotonic()
     while not condition():
