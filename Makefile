@@ -1,7 +1,7 @@
 # make run    the first answer: installs what it needs, starts the service, asks the starter model
 # make test   every test, as CI runs them
 # make check  lint, types and every test: what must pass before a commit lands on main
-# make fast   the tests that need no model, in seconds
+# make fast   the tests that need no model and no browser, in about a minute
 # make bench  the measurements, as a Markdown table
 # make docs   the generated pages under docs/
 
@@ -21,7 +21,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

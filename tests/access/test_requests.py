@@ -1,11 +1,13 @@
 """Asking and answering, and registering, inside their bounds."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pantry.access.apps import (
+    MAX_DAYS,
     REGISTRATIONS,
     Registrar,
     caller_of_key,
@@ -89,6 +91,20 @@ def test_registration_can_be_turned_off(database: Database) -> None:
 def test_names_that_could_mislead_are_refused(database: Database, name: str) -> None:
     with pytest.raises(UsageError):
         new_app(database, name)
+
+
+def test_a_name_of_the_longest_length_is_taken(database: Database) -> None:
+    assert new_app(database, "x" * 80)[0].name == "x" * 80
+
+
+@pytest.mark.parametrize("days", [0, -1, MAX_DAYS + 0.001, float("nan"), float("inf")])
+def test_days_outside_their_bounds_are_refused(days: float) -> None:
+    with pytest.raises(UsageError, match="not a valid time"):
+        expiry(days)
+
+
+def test_the_most_days_are_taken() -> None:
+    assert expiry(MAX_DAYS) == pytest.approx(time.time() + MAX_DAYS * 86400, abs=60)
 
 
 def test_asking_twice_is_one_request(database: Database, notes: Caller) -> None:

@@ -7,15 +7,14 @@ import pytest
 
 from pantry.catalogue.expressions import parse_expression
 from pantry.catalogue.files import BUILTIN, catalogue_files, read_file
-from pantry.catalogue.lookup import Catalogue
 from pantry.catalogue.rights import USES
 from pantry.catalogue.schema import Dataset, Entry, Family, Licence, ModelEntry
 from pantry.catalogue.tags import YearTag, year_tag_by_size
+from tests.catalogue.shipped import BOOK
 
 LOADED = [each for file in catalogue_files(BUILTIN) for each in read_file(file, "builtin")]
 ENTRIES = [each for each in LOADED if isinstance(each.entry, Entry)]
 MODELS: dict[str, ModelEntry] = {each.entry.id: each.entry for each in LOADED if isinstance(each.entry, ModelEntry)}
-BOOK = Catalogue.open()
 
 FLATPACK_TABLE = [
     "databricks-dolly-15k",

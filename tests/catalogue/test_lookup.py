@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pantry.catalogue import index, lookup
 from pantry.catalogue.files import Loaded
 from pantry.catalogue.lookup import Catalogue
 from pantry.catalogue.memory import memory_size
@@ -17,13 +18,20 @@ from pantry.catalogue.schema import ModelEntry, TagRule
 from pantry.catalogue.tags import satisfied
 from pantry.core.errors import NotFoundError, UsageError
 from pantry.core.paths import Paths
+from tests.catalogue.shipped import BOOK
 
 FACTS = {"sources": ["background"], "checked": "2026-11-21"}
-BOOK = Catalogue.open()
 
 
 def model(id: str, **fields: object) -> ModelEntry:
     return ModelEntry.model_validate({"id": id, "name": id, "family": "x"} | FACTS | fields)
+
+
+@pytest.fixture(autouse=True)
+def _built_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests are about building the index; the others take a copy."""
+    monkeypatch.setattr(lookup, "open_index", index.open_index)
+    monkeypatch.setattr(lookup, "build_index", index.build_index)
 
 
 def catalogue(*models: ModelEntry) -> Catalogue:
@@ -47,7 +55,7 @@ def test_unknown_model_names_the_nearest() -> None:
 
 def test_unknown_model_names_the_one_that_begins_so() -> None:
     with pytest.raises(NotFoundError, match="knows no model") as caught:
-        Catalogue.open().model("llama-3.3-70b")
+        BOOK.model("llama-3.3-70b")
     assert caught.value.hint == "Did you mean 'llama-3.3-70b-instruct'?"
 
 

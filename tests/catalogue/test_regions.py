@@ -1,9 +1,9 @@
 import pytest
 
-from pantry.catalogue.lookup import Catalogue
 from pantry.catalogue.regions import EU, EU_MEMBERS, countries, parse_region
 from pantry.catalogue.rights import parse_circumstances
 from pantry.core.errors import UsageError
+from tests.catalogue.shipped import BOOK
 
 
 def test_codes_are_those_of_iso_3166_and_the_union() -> None:
@@ -36,10 +36,5 @@ def test_what_is_no_region_is_refused_with_the_nearest(text: str, hint: str) -> 
 
 
 def test_regions_of_licences_are_regions() -> None:
-    named = {
-        region
-        for licence in Catalogue.open().licences.values()
-        for each in licence.conditions
-        for region in each.regions
-    }
+    named = {region for licence in BOOK.licences.values() for each in licence.conditions for region in each.regions}
     assert named == {EU}

@@ -21,10 +21,10 @@ from pantry.catalogue.rights import (
 from pantry.catalogue.schema import Dataset, ModelEntry
 from pantry.core.errors import BadFileError, NotFoundError, UsageError
 from pantry.operations.catalogue import check_rights
+from tests.catalogue.shipped import BOOK
 
 with (Path(__file__).parent / "licence_cases.csv").open(newline="") as _file:
     CASES = list(csv.DictReader(_file))
-BOOK = Catalogue.open()
 ORDER = {"allowed": 0, "conditional": 1, "unknown": 2, "refused": 3}
 
 
@@ -34,7 +34,7 @@ def number(text: str) -> int | None:
 
 @pytest.fixture(scope="module")
 def catalogue() -> Catalogue:
-    return Catalogue.open()
+    return BOOK
 
 
 def model(id: str, **fields: object) -> ModelEntry:

@@ -3,13 +3,11 @@
 import pytest
 
 from pantry.catalogue.index import is_obtainable
-from pantry.catalogue.lookup import Catalogue
 from pantry.catalogue.memory import memory_size
 from pantry.catalogue.rights import Circumstances
 from pantry.catalogue.search import search
 from pantry.core.errors import UsageError
-
-BOOK = Catalogue.open()
+from tests.catalogue.shipped import BOOK
 
 
 def ids(text: str, **limits: object) -> list[str]:

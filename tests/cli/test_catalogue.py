@@ -48,7 +48,7 @@ def test_licence_check(capsys: pytest.CaptureFixture[str]) -> None:
     answers = json.loads(ask(capsys, *arguments, "--json"))
     assert [answer["answer"] for answer in answers] == ["allowed", "allowed if", "allowed"]
     assert "does not parse" in ask(capsys, "licence", "check", "MIT OR", code=2)
-    assert "no region" in ask(capsys, "licence", "check", "MIT", "--region", "Europe", code=2)
+    assert "is not a region" in ask(capsys, "licence", "check", "MIT", "--region", "Europe", code=2)
     assert "neither a model" in ask(capsys, "licence", "check", "zzz", code=3)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.gguf_files import GGUFBuilder, value
+from tests.processes import run_pantry
 from tests.service.running import Service, starting, wait_until
 
 pytestmark = pytest.mark.slow
@@ -28,10 +29,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-def run(service: Service, *words: str, stdin: str | None = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*PANTRY, *words], env=service.environment, input=stdin, capture_output=True, text=True, timeout=60
-    )
+def run(service: Service, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return run_pantry(*words, env=service.environment, stdin=stdin)
 
 
 def test_run_prints_the_answer_and_nothing_else(service: Service) -> None:

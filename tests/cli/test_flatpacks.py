@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,30 +13,32 @@ import pytest
 
 from pantry.flatpack.legacy.archive import SEPARATOR
 from tests.operations.test_flatpacks import fill
+from tests.processes import run_pantry
 
-PANTRY = [sys.executable, "-W", "error", "-m", "pantry"]
 ROOT = Path(__file__).parent.parent.parent
 Done = subprocess.CompletedProcess[str]
 
 
 def pantry(*words: str | Path, cwd: Path, stdin: str = "") -> Done:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [*PANTRY, *words], cwd=cwd, input=stdin, capture_output=True, text=True, check=False, env=environment
-    )
+    return run_pantry(*words, cwd=cwd, stdin=stdin)
 
 
 def script(function: str, *words: str | Path, cwd: Path, **environment: str) -> Done:
-    code = f"from pantry.cli._legacy import {function}; {function}()"
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, *words],
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
-    )
+    name = {"compress_and_sign": "compress-and-sign-fpk", "verify_signed": "verify-signed-fpk"}[function]
+    return run_pantry(*words, cwd=cwd, env=os.environ | environment, script=name)
+
+
+@pytest.fixture(scope="module")
+def openssl_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with RSA keys as OpenSSL makes them: unlocked.pem; locked.pem, by "secret"; and public.pem."""
+    folder = tmp_path_factory.mktemp("openssl")
+    for command in (
+        "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:4096 -out unlocked.pem",
+        "pkey -in unlocked.pem -aes256 -passout pass:secret -out locked.pem",
+        "rsa -pubout -in unlocked.pem -out public.pem",
+    ):
+        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
+    return folder
 
 
 def ok(done: Done) -> str:
@@ -133,12 +136,9 @@ def test_dataset_cards(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["environment", "argument", "unlocked"])
-def test_the_scripts_of_2023(tmp_path: Path, how: str) -> None:
-    make = "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:4096 -out private_key.pem"
-    lock = [] if how == "unlocked" else ["-aes256", "-pass", "pass:secret"]
-    subprocess.run([*make.split(), *lock], cwd=tmp_path, check=True, capture_output=True)
-    derive = "openssl rsa -pubout -in private_key.pem -out public_key.pem -passin pass:secret"
-    subprocess.run(derive.split(), cwd=tmp_path, check=True, capture_output=True)
+def test_the_scripts_of_2023(tmp_path: Path, openssl_keys: Path, how: str) -> None:
+    shutil.copy(openssl_keys / ("unlocked.pem" if how == "unlocked" else "locked.pem"), tmp_path / "private_key.pem")
+    shutil.copy(openssl_keys / "public.pem", tmp_path / "public_key.pem")
     (tmp_path / "hello_world").mkdir()
     (tmp_path / "hello_world" / "a.txt").write_text("hello")
     words = ["-i", "hello_world", "-o", "compressed_file.fpk", "-s", "signed_file.fpk", "-p", "private_key.pem"]
@@ -162,9 +162,8 @@ def test_the_scripts_of_2023(tmp_path: Path, how: str) -> None:
     failed(script("verify_signed", "-s", "none", "-p", "public_key.pem", cwd=tmp_path), 3, "There is no file")
 
 
-def test_leaving_the_prompt_of_the_old_script_is_no_fault(tmp_path: Path) -> None:
-    key = "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -aes256 -pass pass:secret -out k.pem"
-    subprocess.run(key.split(), cwd=tmp_path, check=True, capture_output=True)
+def test_leaving_the_prompt_of_the_old_script_is_no_fault(tmp_path: Path, openssl_keys: Path) -> None:
+    shutil.copy(openssl_keys / "locked.pem", tmp_path / "k.pem")
     (tmp_path / "a").write_text("a")
     ours, theirs = os.openpty()
     code = "from pantry.cli._legacy import compress_and_sign; compress_and_sign()"
@@ -191,9 +190,8 @@ def test_leaving_the_prompt_of_the_old_script_is_no_fault(tmp_path: Path) -> Non
     assert process.returncode == 130
 
 
-def test_the_old_script_takes_any_bytes_as_passphrase_and_name(tmp_path: Path) -> None:
-    key = "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -aes256 -pass pass:secret -out k.pem"
-    subprocess.run(key.split(), cwd=tmp_path, check=True, capture_output=True)
+def test_the_old_script_takes_any_bytes_as_passphrase_and_name(tmp_path: Path, openssl_keys: Path) -> None:
+    shutil.copy(openssl_keys / "locked.pem", tmp_path / "k.pem")
     (tmp_path / "a").write_text("a")
     words = ["-i", "a", "-s", "s", "-p", "k.pem", "-o"]
     failed(script("compress_and_sign", *words, "c", cwd=tmp_path, PASSPHRASE="\udcff"), 4, "does not open")

@@ -38,6 +38,39 @@ def test_mode_is_set_before_the_content_is_there(tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, synced: list[int]) -> None:
+    """A power cut after the rename must not leave a name with nothing, or half, behind it."""
+    file, replace = tmp_path / "a", Path.replace
+    before: list[list[int]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", lambda self, to: (before.append(list(synced)), replace(self, to))[1])
+        write_atomically(file, b"whole")
+    assert before == [[file.stat().st_ino]]
+    assert synced == [file.stat().st_ino, tmp_path.stat().st_ino]
+
+
+def test_the_name_of_a_finished_folder_is_on_the_disk(tmp_path: Path, synced: list[int]) -> None:
+    with folder_beside(tmp_path / "out") as folder:
+        finish_folder(folder, tmp_path / "out")
+    assert synced == [tmp_path.stat().st_ino]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to give files away; CI runs as root")
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_another_user_left_is_not_removed(tmp_path: Path, kind: str) -> None:
+    final = tmp_path / "out"
+    left = _unfinished_folder(final)
+    if kind == "file":
+        left.rmdir()
+        left.write_bytes(b"theirs")
+    os.chown(left, 65534, 65534)
+    remove_stale(final)
+    assert left.exists()
+    os.chown(left, os.getuid(), os.getgid())
+    remove_stale(final)
+    assert not left.exists()
+
+
 def test_process_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "a"
     write_atomically(file, b"old")

@@ -7,7 +7,6 @@ import contextlib
 import http.server
 import json
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -23,6 +22,7 @@ from pantry.engines.adapter import ENGINES, LoadOptions, ModelFiles
 from pantry.engines.provider import Provider, read_provider
 from pantry.engines.worker import Worker
 from pantry.formats.parts import PlacedPart
+from tests.processes import run_pantry
 from tests.service.calling import Line, make_app
 from tests.service.running import Service, starting, wait_until
 
@@ -223,9 +223,7 @@ def test_files_that_are_no_description_are_refused(tmp_path: Path, content: byte
 
 
 def pantry(service: Service, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pantry", *words], env=service.environment, input=stdin, capture_output=True, text=True
-    )
+    return run_pantry(*words, env=service.environment, stdin=stdin)
 
 
 @pytest.mark.slow

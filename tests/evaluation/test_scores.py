@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from pantry.catalogue.lookup import Catalogue
 from pantry.core.errors import ModelNotFoundError, NotFoundError, PantryError, PolicyRefusedError, StorageError
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
@@ -15,8 +14,8 @@ from pantry.operations.policy import explain
 from pantry.policy.file import set_rules
 from pantry.policy.load_check import admit_load
 from pantry.store.models import InstalledModel, Store
+from tests.catalogue.shipped import BOOK
 
-BOOK = Catalogue.open()
 ROW = {
     "model": "tiny", "capability": "coding", "score": 4.5, "date": "2026-11-20", "engine": "llama_cpp",
     "task": "HumanEval",

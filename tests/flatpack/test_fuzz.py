@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pantry.core.errors import BadFileError, PantryError
@@ -28,7 +28,7 @@ from tests.flatpack.conftest import MANIFEST, tree
 from tests.flatpack.forge import forge, member
 from tests.flatpack.legacy.test_archive import tar_of
 
-FUZZ = settings(max_examples=200, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=200)
 
 Edits = list[tuple[str, float, bytes]]
 EDITS = st.lists(

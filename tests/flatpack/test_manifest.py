@@ -146,6 +146,13 @@ def test_a_key_of_a_million_parts_does_not_take_for_ever(content: str) -> None:
     assert time.process_time() - start < 5
 
 
+def test_as_many_dots_as_the_limit_are_read() -> None:
+    """What is read is no manifest, and told so; one dot more, and it is not read."""
+    for dots, words in ((300, "has no line 'flatpack = 2'"), (301, "more than 300 dots")):
+        with pytest.raises(BadFileError, match=words):
+            parse_manifest((".".join(["a"] * (dots + 1)) + " = 1").encode())
+
+
 def test_every_fault_is_told_at_once() -> None:
     with pytest.raises(BadFileError) as error:
         parse_manifest(b'flatpack = 2\nkind = "model"\nnam = "x"\n')

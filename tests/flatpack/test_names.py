@@ -80,3 +80,19 @@ def test_deep_folders_do_not_take_memory_without_bound(monkeypatch: pytest.Monke
 def _add_all(guard: NameGuard, paths: list[str]) -> None:
     for path in paths:
         guard.add(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "longer"),
+    [
+        ("/".join("a" * names.MAX_PARTS), "/a"),
+        ("x" * names.MAX_PART, "x"),
+        ("ü" * (names.MAX_PART // 2), "ü"),
+        ("/".join(["x" * 240] * 17)[: names.MAX_PATH - 1] + "x", "x"),
+    ],
+    ids=["parts", "part", "part in bytes", "path"],
+)
+def test_a_name_at_its_limit_passes_and_one_beyond_does_not(path: str, longer: str) -> None:
+    assert check_path(path) == path
+    with pytest.raises(BadFileError, match=r"more than|longer than"):
+        check_path(path + longer)

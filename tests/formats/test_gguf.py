@@ -83,7 +83,12 @@ def test_lying_header_is_refused(tmp_path: Path, builder: GGUFBuilder, message: 
         read_header(written(tmp_path, builder.build()))
 
 
-@settings(max_examples=300, deadline=None)
+def test_four_dimensions_are_the_most(tmp_path: Path) -> None:
+    header = read_header(written(tmp_path, GGUFBuilder(tensors=[("a", [2, 2, 2, 2], 0, 0)]).build()))
+    assert [tensor.shape for tensor in header.tensors] == [(2, 2, 2, 2)]
+
+
+@settings(max_examples=300)
 @given(data=st.data())
 def test_any_damage_is_a_bad_file_or_still_a_header(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -192,8 +192,8 @@ SIZES = [
         "type": "Q8_0",
         "context": 2048,
     },
-    {
-        "layers": 16,
+    {  # a large vocabulary; few layers, since one thread reads a thousand tokens through each
+        "layers": 4,
         "width": 1024,
         "heads": 16,
         "kv": 4,

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantry.formats.pickle import scan_pickle
+from pantry.formats.pickle import looks_like_pickle, scan_pickle
+from pantry.formats.safety import scan
 
 
 class _Call:
@@ -45,6 +46,21 @@ HOSTILE = {
     "runs_before_it_breaks_off": b"cos\nsystem\n(S'id'\ntR",
     "second_pickle_in_the_file": pickle.dumps([1]) + pickle.dumps(_Call(os.system, "id")),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("place", ["file", "archive"])
+def test_every_protocol_is_known_whatever_the_name(tmp_path: Path, protocol: int, place: str) -> None:
+    content = pickle.dumps(_Call(os.system, "id"), protocol)
+    assert looks_like_pickle(content)
+    file = tmp_path / "notes.txt"
+    if place == "file":
+        file.write_bytes(content)
+    else:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("notes", content)
+    assert scan_pickle(file).level == "refused"
+    assert scan(file).level == "refused"
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -13,6 +13,7 @@ from pantry.core.errors import BadFileError, NotFoundError
 from pantry.core.paths import Paths
 from pantry.install.installed import add_model, installed_models
 from pantry.install.other_runners import add_found, find_models
+from pantry.install.split_files import whole_model
 from pantry.operations.models import remove_model
 from pantry.operations.packages import package_files
 from pantry.operations.pull import pull
@@ -51,6 +52,11 @@ def test_the_hub_gives_all_parts_and_one_model_comes_of_them(paths: Paths, hub: 
     named = pull(paths, f"hf://{REPO}/Q8_0/{parts[1].name}")
     assert str(named.model) == "fox-q8_0"
     assert list(paths.partial.glob("*")) == []
+
+
+def test_the_joined_file_is_on_the_disk(parts: list[Path], tmp_path: Path, synced: list[int]) -> None:
+    with whole_model(parts[0], tmp_path / "work") as joined:
+        assert synced == [joined.stat().st_ino]
 
 
 def test_a_part_that_the_hub_does_not_have_is_named(paths: Paths, hub: FileServer, parts: list[Path]) -> None:

@@ -18,9 +18,9 @@ from pantry.operations.catalogue import (
     read_catalogue,
 )
 from pantry.store.models import Store
+from tests.catalogue.shipped import BOOK
 from tests.gguf_files import GGUFBuilder, value
 
-BOOK = Catalogue.open()
 ENTRY = {"id": "m", "name": "M", "family": "x", "sources": ["background"], "checked": "2026-11-21"}
 
 

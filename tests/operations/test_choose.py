@@ -25,8 +25,8 @@ from pantry.selection import Request, parse_needs
 from pantry.selection.catalogue_query import CatalogueQueryBuilder
 from pantry.selection.selector import Selector
 from pantry.store.models import InstalledModel, Store
+from tests.catalogue.shipped import BOOK
 
-BOOK = Catalogue.open()
 GB = 10**9
 
 

@@ -19,6 +19,8 @@ from pantry.operations import flatpacks
 from pantry.operations.datasets import export_card, import_card, new_card
 from pantry.operations.keys import export, key_rows, new_identity
 
+pytestmark = pytest.mark.usefixtures("ready_rsa_keys")
+
 
 def silent(key: str) -> bytes | None:
     return None

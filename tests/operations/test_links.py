@@ -1,8 +1,6 @@
 """Deep links: what they ask for, and what no link may."""
 
 import contextlib
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from pantry.core.errors import NotFoundError, PantryError, UsageError
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.operations.links import Link, parse_link, repository_of
+from tests.processes import run_pantry
 
 
 def test_links_say_what_they_would_do() -> None:
@@ -67,8 +66,7 @@ def test_link_never_adds_a_repository(paths: Paths) -> None:
 
 
 def test_command_asks_and_does_nothing_on_no(home: Path) -> None:
-    command = [sys.executable, "-m", "pantry", "open", "pantry://load/fox"]
-    done = subprocess.run(command, input="n\n", capture_output=True, text=True, timeout=30)
+    done = run_pantry("open", "pantry://load/fox", stdin="n\n")
     assert done.returncode == 0, done.stderr
     assert "This link wants to load the model fox." in done.stdout
     assert "Nothing was done." in done.stdout

@@ -12,6 +12,7 @@ import pytest
 from pantry.core.errors import UsageError
 from pantry.operations import links
 from pantry.operations.links import ENTRY, SCHEME, register_links, unregister_links
+from tests.processes import run_pantry
 
 pytestmark = pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="Linux desktops only")
 SPECIAL = 'a "b" $c `d` e\\f 100%'
@@ -94,14 +95,13 @@ def test_other_systems_are_told_what_works(data: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("words", [[], ["pantry://load/fox", "--register"], ["--register", "--unregister"]])
 def test_one_thing_at_a_time(words: list[str]) -> None:
-    done = subprocess.run([sys.executable, "-m", "pantry", "open", *words], capture_output=True, text=True, timeout=30)
+    done = run_pantry("open", *words)
     assert done.returncode == 2
     assert "Give one link" in done.stderr
 
 
 def test_window_stays_open_after_an_error(home: Path) -> None:
-    words = [sys.executable, "-m", "pantry", "open", "--pause", "--", "https://evil.example"]
-    done = subprocess.run(words, input="\n", capture_output=True, text=True, timeout=30)
+    done = run_pantry("open", "--pause", "--", "https://evil.example", stdin="\n")
     assert done.returncode == 2
     assert "is not a link of Pantry" in done.stderr
     assert "Press Enter" in done.stdout

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from pantry.core.errors import BadFileError, ModelNotFoundError, NotFoundError, PolicyRefusedError, UsageError
+from pantry.core.errors import (
+    BadFileError,
+    DownloadError,
+    ModelNotFoundError,
+    NotFoundError,
+    PolicyRefusedError,
+    UsageError,
+)
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
 from pantry.install.installed import installed_model, model_named, model_path
@@ -87,9 +94,9 @@ def test_what_every_user_would_refuse_is_not_published(paths: Paths, tmp_path: P
 def test_a_first_look_that_fails_says_what_address_is_wanted(paths: Paths, tmp_path: Path) -> None:
     made = Published(tmp_path / "lab").create()
     root = made.folder / "root.json"
-    with serving(made.folder) as server, pytest.raises(Exception, match="answered 404") as caught:
+    with serving(made.folder) as server, pytest.raises(DownloadError, match="answered 404") as caught:
         add_repository(paths, "lab", f"{server.url}/elsewhere", root)
-    assert "metadata/ and targets/" in str(getattr(caught.value, "hint", ""))
+    assert "metadata/ and targets/" in str(caught.value.hint)
     with pytest.raises(NotFoundError, match="is not there") as forgot:
         add_repository(paths, "lab", "models.lab.example", root)
     assert "https://" in (forgot.value.hint or "")

@@ -17,6 +17,8 @@ from pantry.operations.datasets import write_export
 from pantry.operations.keys import new_identity
 from tests.operations.test_flatpacks import fill, silent
 
+pytestmark = pytest.mark.usefixtures("ready_rsa_keys")
+
 KEY = "-----BEGIN PRIVATE KEY-----\nmine\n"
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from pantry.operations.models import remove_model
 from pantry.operations.packages import installed_packages
 from pantry.operations.pull import pull
 from tests.install.test_huggingface import hub, offer
+from tests.processes import run_pantry
 from tests.repository.servers import FileServer
 
 __all__ = ["hub"]
@@ -51,9 +50,7 @@ def test_it_is_removed_by_any_of_its_names(weights: Paths, name: str) -> None:
 
 def test_commands_name_it(weights: Paths, home: Path) -> None:
     def pantry(*words: str, fails: int = 0) -> str:
-        command = [sys.executable, "-W", "error", "-m", "pantry", *words]
-        environment = {**os.environ, "PANTRY_HOME": str(home)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        done = run_pantry(*words, env={**os.environ, "PANTRY_HOME": str(home)})
         assert done.returncode == fails, done.stderr
         return done.stdout + done.stderr
 

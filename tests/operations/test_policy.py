@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from pantry.catalogue.lookup import Catalogue
 from pantry.core.errors import NotFoundError, PantryError, PolicyRefusedError, StorageError, UsageError
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
@@ -16,9 +15,8 @@ from pantry.policy.file import load_policy, set_rules
 from pantry.policy.load_check import admit_load
 from pantry.policy.rules import Policy
 from pantry.store.models import Store
+from tests.catalogue.shipped import BOOK
 from tests.gguf_files import GGUFBuilder, value
-
-BOOK = Catalogue.open()
 
 
 def test_home_without_a_file_has_the_default_policy(paths: Paths) -> None:

@@ -17,6 +17,8 @@ from pantry.operations.keys import new_identity
 from pantry.operations.train import examine_script, limits_for, run_recipe_script
 from tests.operations.test_flatpacks import fill, silent
 
+pytestmark = pytest.mark.usefixtures("ready_rsa_keys")
+
 
 @pytest.fixture(autouse=True)
 def _bwrap() -> None:

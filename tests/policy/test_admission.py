@@ -1,13 +1,12 @@
 import pytest
 
-from pantry.catalogue.lookup import Catalogue
 from pantry.core.errors import PolicyRefusedError
 from pantry.core.paths import Paths
 from pantry.core.refs import Digest
 from pantry.policy.admission import Candidate, admit
 from pantry.policy.file import set_rules
+from tests.catalogue.shipped import BOOK
 
-BOOK = Catalogue.open()
 GEMMA = Digest(BOOK.model("gemma-3-1b-it").files[0].sha256)
 RULES = [
     {"required_use": "commercial"},

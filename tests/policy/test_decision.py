@@ -122,6 +122,34 @@ def test_switches_hold_in_every_mode(mode: Mode) -> None:
     assert decide(policy(mode=mode, max_download="1GB"), subject(size=2 * 10**9), "pull").verdict == "refused"
 
 
+@pytest.mark.parametrize("mode", get_args(Mode))
+@pytest.mark.parametrize("rules", [{"downloads": "refuse"}, {"max_download": "1GB"}])
+def test_switches_for_downloads_are_about_what_is_not_here(mode: Mode, rules: Any) -> None:
+    big = subject(size=2 * 10**9)
+    for action in ("select", "load"):
+        assert decide(policy(mode=mode, **rules), big, action).allowed
+    away = dataclasses.replace(big, installed=False)
+    assert decide(policy(mode=mode, **rules), away, "select").verdict == "refused"
+
+
+def test_a_download_as_large_as_the_limit_is_within() -> None:
+    assert decide(policy(max_download="1GB"), subject(size=10**9), "pull").allowed
+    assert decide(policy(max_download="1GB"), subject(size=10**9 + 1), "pull").verdict == "refused"
+
+
+@pytest.mark.parametrize(
+    ("rule", "verdicts"),
+    [
+        ("when-present", ["allowed", "allowed with warnings", "allowed"]),
+        ("warn", ["allowed", "allowed with warnings", "allowed with warnings"]),
+        ("require", ["allowed", "refused", "refused"]),
+    ],
+)
+def test_signatures_are_weighed_as_the_rule_says(rule: str, verdicts: list[str]) -> None:
+    states = ("good", "untrusted", "missing")
+    assert [decide(policy(signature=rule), subject(signature=state), "load").verdict for state in states] == verdicts
+
+
 def test_off_judges_neither_licence_nor_signature_nor_evidence() -> None:
     rules = {"mode": "off", "refused_licences": ["mit"], "signature": "require"}
     assert decide(policy(**rules), subject(signature="missing"), "load").verdict == "allowed"

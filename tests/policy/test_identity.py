@@ -2,7 +2,6 @@ from typing import Any
 
 import pytest
 
-from pantry.catalogue.lookup import Catalogue
 from pantry.catalogue.rights import Circumstances
 from pantry.catalogue.schema import Use
 from pantry.core.refs import Digest, ModelName
@@ -11,8 +10,8 @@ from pantry.policy.identity import identity_of
 from pantry.policy.rules import Policy
 from pantry.policy.subjects import installed_answers, installed_subject
 from pantry.store.models import InstalledModel
+from tests.catalogue.shipped import BOOK
 
-BOOK = Catalogue.open()
 QWEN = BOOK.model("qwen3-0.6b")
 GEMMA = BOOK.model("gemma-3-1b-it")
 LIKE_QWEN: dict[str, Any] = {"architecture": "qwen3", "parameters": 596_049_920}

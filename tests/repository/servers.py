@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+LAST_MODIFIED = email.utils.formatdate(0, usegmt=True)
+
 
 @dataclass
 class Faults:
@@ -32,6 +34,7 @@ class Faults:
     content_length: bool = True
     pause: float = 0.0  # seconds before each 64 kB
     garbage: bool = False
+    etag: str | None = None  # in place of one made of the file's time; empty: none is sent
     only: str = ""  # the faults hold for paths with this in them
 
 
@@ -42,6 +45,8 @@ class FileServer:
     root: Path
     faults: Faults = field(default_factory=Faults)
     requests: list[tuple[str, str | None]] = field(default_factory=list)
+    conditions: list[str | None] = field(default_factory=list)
+    """The If-Range of each request."""
     sent: int = 0
     authorised: list[str | None] = field(default_factory=list)
     answers: dict[str, tuple[int, dict[str, str], bytes]] = field(default_factory=dict)
@@ -75,6 +80,7 @@ def _handler(owner: FileServer) -> type[BaseHTTPRequestHandler]:
 
         def answer(self) -> None:
             owner.requests.append((self.path, self.headers.get("Range")))
+            owner.conditions.append(self.headers.get("If-Range"))
             owner.authorised.append(self.headers.get("Authorization"))
             self.close_connection = True
             faults = owner.faults if owner.faults.only in self.path else Faults()
@@ -112,6 +118,7 @@ def _handler(owner: FileServer) -> type[BaseHTTPRequestHandler]:
                 file = owner.root / self.path.lstrip("/").partition("?")[0]
                 content = file.read_bytes() if file.is_file() else None
                 etag = f'"{file.stat().st_mtime_ns}"' if content is not None else ""
+            etag = etag if faults.etag is None else faults.etag
             if content is None:
                 self.send_response(404)
                 self.send_header("Content-Length", "0")
@@ -122,7 +129,7 @@ def _handler(owner: FileServer) -> type[BaseHTTPRequestHandler]:
             start, end = 0, len(content)
             wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
             condition = self.headers.get("If-Range")
-            if wanted and not faults.ignore_ranges and condition in (None, etag):
+            if wanted and not faults.ignore_ranges and condition in (None, etag, LAST_MODIFIED):
                 start = int(wanted[1])
                 end = min(int(wanted[2]) + 1, end) if wanted[2] else end
                 if start >= len(content):
@@ -134,8 +141,9 @@ def _handler(owner: FileServer) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")
             else:
                 self.send_response(200)
-            self.send_header("ETag", etag)
-            self.send_header("Last-Modified", email.utils.formatdate(usegmt=True))
+            if etag:
+                self.send_header("ETag", etag)
+            self.send_header("Last-Modified", LAST_MODIFIED)
             self.send_header("Content-Type", "text/html" if faults.html else "application/octet-stream")
             if faults.content_length and not faults.endless:
                 self.send_header("Content-Length", str(end - start))

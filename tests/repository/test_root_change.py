@@ -12,9 +12,11 @@ from pantry.core.errors import BadFileError, ConflictError, NotFoundError, Unaut
 from pantry.flatpack.signing.keys import PrivateKey, new_key
 from pantry.repository.fetch import Fetcher
 from pantry.repository.publish import publish, tuf_key_id
-from pantry.repository.root_change import DRAFT, create, rotate, sign_draft
+from pantry.repository.root_change import DRAFT, MAX_DRAFT, create, read_draft, rotate, sign_draft
 from pantry.repository.source import Place, open_repository
 from tests.repository.flatpacks import make_flatpack
+
+pytestmark = pytest.mark.usefixtures("ready_rsa_keys")
 
 
 @pytest.fixture
@@ -117,6 +119,33 @@ def test_a_draft_that_was_changed_on_its_way_is_not_signed(
     with pytest.raises(BadFileError, match="another draft"):
         sign_draft(folder, [], [copy], [online])
     assert not (folder / "root.json").exists()
+
+
+def test_signatures_in_a_copy_are_checked_and_replace_none(
+    folder: Path, keys: list[PrivateKey], online: PrivateKey
+) -> None:
+    draft, copy = folder / DRAFT, copy_of(folder, "copy.json")
+    before, content = draft.read_bytes(), json.loads(copy.read_bytes())
+    forged = content["signatures"][0]["sig"][::-1]
+    content["signatures"].append({"keyid": tuf_key_id(keys[2].public), "sig": forged})
+    copy.write_text(json.dumps(content))
+    with pytest.raises(BadFileError, match="changed after the key"):
+        sign_draft(folder, [], [copy], [online])
+    assert draft.read_bytes() == before
+    content["signatures"] = [{"keyid": tuf_key_id(keys[0].public), "sig": forged}]
+    copy.write_text(json.dumps(content))
+    assert sign_draft(folder, [], [copy], [online]).signed == (tuf_key_id(keys[0].public),)
+    assert json.loads(draft.read_bytes()) == json.loads(before)
+
+
+def test_a_draft_may_be_as_long_as_its_limit(folder: Path) -> None:
+    file = folder / DRAFT
+    content = file.read_bytes()
+    file.write_bytes(content + b" " * (MAX_DRAFT - len(content)))
+    assert read_draft(file).signed.version == 1
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(BadFileError, match="larger than a root may be"):
+        read_draft(file)
 
 
 def test_one_holder_twice_is_one(folder: Path, keys: list[PrivateKey], online: PrivateKey) -> None:

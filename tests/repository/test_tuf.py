@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import datetime
 import json
@@ -23,11 +24,14 @@ from pantry.core.errors import (
     UsageError,
     VerificationError,
 )
+from pantry.core.locks import locked
 from pantry.flatpack.archive.archive import Reader
 from pantry.flatpack.signing.keys import new_key
+from pantry.repository import _tuf
 from pantry.repository._roles import Lifetimes
 from pantry.repository.entry import Entry, Snapshot
 from pantry.repository.fetch import Fetcher
+from pantry.repository.kinds.http import HttpReader
 from pantry.repository.limits import Limits
 from pantry.repository.publish import key_ids, publish, tuf_key_id, yank
 from pantry.repository.root_change import create, rotate
@@ -137,7 +141,7 @@ def test_mix_and_match_of_two_states_is_refused(place: Place, fetcher: Fetcher, 
     old = next((lab.folder / "metadata").glob("2.targets.json")).read_bytes()
     lab.publish(make_flatpack(tmp_path / "work", version="1.1.0"))
     (lab.folder / "metadata" / "3.targets.json").write_bytes(old)
-    with pytest.raises(VerificationError, match="lab"):
+    with pytest.raises(VerificationError, match="older than before, or mixed"):
         look(place, fetcher)
 
 
@@ -182,6 +186,34 @@ def test_endless_metadata_are_cut(place: Place, fetcher: Fetcher, server: FileSe
     server.faults = Faults(endless=True, only=name)
     with pytest.raises(VerificationError, match="more than its metadata"):
         look(place, fetcher)
+
+
+@pytest.mark.parametrize("limit", ["MAX_SNAPSHOT", "MAX_TARGETS"])
+def test_metadata_may_be_as_long_as_their_limit(
+    place: Place, fetcher: Fetcher, lab: Published, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    name = "2.snapshot.json" if limit == "MAX_SNAPSHOT" else "2.targets.json"
+    size = (lab.folder / "metadata" / name).stat().st_size
+    monkeypatch.setattr(_tuf, limit, size - 1)
+    with pytest.raises(VerificationError, match="more than its metadata"):
+        look(place, fetcher)
+    monkeypatch.setattr(_tuf, limit, size)
+    assert names(look(place, fetcher)) == ["fox 1.0.0"]
+
+
+def test_one_process_at_a_time_brings_the_metadata_up_to_date(
+    place: Place, server: FileServer, fetcher: Fetcher
+) -> None:
+    asked: list[list[str]] = []
+    with contextlib.ExitStack() as held:
+        held.enter_context(locked(place.state / "refresh.lock"))
+
+        def waiting() -> None:
+            asked.append(server.paths())
+            held.close()
+
+        assert names(_tuf.refresh(place, f"{server.url}/", HttpReader(fetcher.limits), waiting)) == ["fox 1.0.0"]
+    assert asked == [[]]
 
 
 def test_slow_loris_metadata_are_given_up(place: Place, fetcher: Fetcher, server: FileServer) -> None:

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from pantry.catalogue.lookup import Catalogue
 from pantry.core.errors import BadFileError, NotFoundError
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
@@ -14,8 +13,8 @@ from pantry.install.installed import add_model
 from pantry.operations.fit import fit_named
 from pantry.selection import fit
 from pantry.store.models import Store
+from tests.catalogue.shipped import BOOK
 
-BOOK = Catalogue.open()
 GB = 10**9
 SMALL = machine.Machine(memory=8 * GB, free=6 * GB, bandwidth=2e10)
 

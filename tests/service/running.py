@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from pantry.core.paths import Paths, find_paths
 from pantry.core.refs import ModelName
 from pantry.install.installed import add_model
 from pantry.store.models import Store
+from tests.processes import PantryProcess
 
 
 def free_port() -> int:
@@ -40,7 +40,7 @@ class Service:
 
     home: Path
     settings: dict[str, str] = field(default_factory=dict)
-    process: subprocess.Popen[str] | None = None
+    process: PantryProcess | None = None
     port: int = 0
 
     @property
@@ -71,11 +71,8 @@ class Service:
 
     def start(self, *options: str) -> Service:
         """Start and wait until it is ready; fails with its output when it ends instead."""
-        command = [sys.executable, "-W", "error", "-m", "pantry", "up", "--port", str(free_port()), *options]
-        self.process = subprocess.Popen(
-            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        assert self.process.stdout
+        words = ("up", "--port", str(free_port()), *options)
+        self.process = PantryProcess(*words, env=self.environment, merged=True)
         seen = []
         for line in self.process.stdout:
             seen.append(line)
@@ -164,7 +161,7 @@ def starting(service: Service, *options: str) -> Iterator[Service]:
     assert not [worker for worker in workers if worker.is_running()], "a worker outlived its service"
 
 
-def wait_until(condition: Any, seconds: float = 5.0) -> float:
+def wait_until(condition: Any, seconds: float = 20.0) -> float:
     """Wait for a condition; the seconds it took. Fails when it does not come true."""
     start = time.monotonic()
     while not condition():

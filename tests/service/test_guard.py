@@ -11,6 +11,7 @@ import pytest
 from pantry.core.errors import ForbiddenError
 from pantry.core.settings import Settings
 from pantry.service.guard import check_host, check_origin, hostname, is_loopback
+from tests.processes import run_pantry
 from tests.service.running import Service, starting
 
 
@@ -103,8 +104,7 @@ def test_loopback_addresses(host: str, private: bool) -> None:
 
 def test_bind_beyond_loopback_without_keys_is_refused(home_folder: Path) -> None:
     service = Service(home_folder, {"PANTRY_REQUIRE_KEY": "false"})
-    command = [sys.executable, "-m", "pantry", "up", "--host", "0.0.0.0"]
-    done = subprocess.run(command, env=service.environment, capture_output=True, text=True, timeout=30)
+    done = run_pantry("up", "--host", "0.0.0.0", env=service.environment, timeout=30)
     assert done.returncode == 2
     assert "require_key" in done.stderr
 
@@ -165,5 +165,7 @@ def test_log_has_neither_keys_nor_prompts(home_folder: Path) -> None:
     service.ask("GET", "/v1/models", key="pk-guessed-key")
     key = service.key
     output = service.stop()
+    for told in ("INFO listening on 127.0.0.1", "INFO stopped"):  # this is the log, from the start to the end
+        assert told in output
     for secret in ("my-secret-prompt", "pk-guessed-key", key):
         assert secret not in output

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from pantry.formats.memory import PROCESS
+from tests.processes import run_pantry
 from tests.service.running import Service, free_port, starting, wait_until
 
 pytestmark = pytest.mark.slow
@@ -26,8 +27,7 @@ def ask(service: Service, model: str = "echo") -> int:
 
 
 def run_up(service: Service, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pantry", "up", *options]
-    return subprocess.run(command, env=service.environment, capture_output=True, text=True, timeout=30)
+    return run_pantry("up", *options, env=service.environment, timeout=30)
 
 
 def test_killed_service_leaves_no_workers_and_the_next_start_works(home_folder: Path) -> None:
@@ -151,9 +151,7 @@ def test_stale_service_file_of_another_process_is_not_believed(home_folder: Path
     service.paths.run.mkdir(parents=True, mode=0o700)
     content = {"pid": os.getpid(), "host": "127.0.0.1", "port": 1, "socket": "x", "version": "0", "started_at": 5.0}
     service.paths.service_file.write_text(json.dumps(content))
-    done = subprocess.run(
-        [sys.executable, "-m", "pantry", "down"], env=service.environment, capture_output=True, text=True, timeout=30
-    )
+    done = run_pantry("down", env=service.environment, timeout=30)
     assert "was not running" in done.stdout  # and this test's process lives
 
 

@@ -145,6 +145,16 @@ def test_oldest_session_goes_when_the_bound_is_reached(database: Database) -> No
     assert sessions.get(None, second.id).size == 60
 
 
+def test_sessions_as_large_as_the_bound_stay(database: Database) -> None:
+    sessions = Sessions(database, 100)
+    first, second = sessions.create(None, FOX, {}), sessions.create(None, FOX, {})
+    sessions.append(first, [("user", b"x" * 40)])
+    sessions.append(second, [("user", b"x" * 60)])
+    assert {each.id for each in sessions.of_app(None)} == {first.id, second.id}
+    sessions.append(second, [("user", b"x" * 40)])
+    assert [each.size for each in sessions.of_app(None)] == [100]
+
+
 def test_sessions_expire(database: Database) -> None:
     sessions = Sessions(database, 100)
     session = sessions.create(None, FOX, {})

@@ -9,6 +9,7 @@ import pytest
 from pantry.core.errors import ConflictError, ModelNotFoundError, NotFoundError, StorageError, VerificationError
 from pantry.core.paths import Paths
 from pantry.core.refs import ModelName
+from pantry.store.blobs import _clone
 from pantry.store.models import InstalledModel, Store
 
 
@@ -37,6 +38,28 @@ def test_stored_file_is_read_only_and_no_link_to_the_source(store: Store, tiny_g
     path = store.verified_file(add(store, tiny_gguf))
     assert path.stat().st_mode & 0o222 == 0
     assert path.stat().st_ino != tiny_gguf.stat().st_ino
+
+
+def test_a_stored_file_is_on_the_disk_before_it_is_used(store: Store, tiny_gguf: Path, synced: list[int]) -> None:
+    path = store.verified_file(add(store, tiny_gguf))
+    assert synced == [path.stat().st_ino, path.parent.stat().st_ino]
+
+
+def test_a_file_that_shares_the_blocks_of_another_is_on_the_disk_too(
+    tiny_gguf: Path, tmp_path: Path, synced: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few file systems can share blocks, so the call of the kernel is taken for done here."""
+    monkeypatch.setattr("fcntl.ioctl", lambda *_: 0)
+    with tiny_gguf.open("rb") as file:
+        assert _clone(file, tmp_path / "clone")
+    assert synced == [(tmp_path / "clone").stat().st_ino]
+
+
+def test_the_database_keeps_what_it_said_was_kept(store: Store) -> None:
+    """A power cut loses no change that was told as done: SQLite waits for the disk (FULL is 2)."""
+    for pragma, value in (("synchronous", 2), ("journal_mode", "wal"), ("foreign_keys", 1)):
+        (row,) = store.database.rows(f"PRAGMA {pragma}")
+        assert row[0] == value
 
 
 def test_same_content_under_two_names_is_stored_once_until_both_are_removed(store: Store, tiny_gguf: Path) -> None:

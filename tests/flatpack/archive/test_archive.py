@@ -15,7 +15,8 @@ from pantry.core.errors import BadFileError, ConflictError, NotFoundError, Usage
 from pantry.flatpack.archive import _tar, _unbox
 from pantry.flatpack.archive._writer import FRAME_SIZE
 from pantry.flatpack.archive.archive import Reader, pack
-from pantry.flatpack.signing.signature import judge
+from pantry.flatpack.signing.keys import PrivateKey
+from pantry.flatpack.signing.signature import judge, sign
 from pantry.flatpack.signing.trust import Trust
 from tests.flatpack.conftest import tree
 
@@ -278,15 +279,21 @@ def test_memory_stays_small_for_4_gb_and_inspecting_reads_little(source: Path, t
 
 @pytest.mark.parametrize("few", [0, 500])
 def test_unboxing_syncs_its_own_files_not_every_disk(
-    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synced: list[int], few: int
 ) -> None:
     monkeypatch.setattr(_unbox, "_FEW", few)
     monkeypatch.setattr(os, "sync", lambda: pytest.fail("every disk of the machine was synced"))
-    synced = []
-    fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(os.fstat(descriptor).st_ino), fsync(descriptor)))
     with Reader(packed) as reader:
         reader.unbox(tmp_path / "out")
     if few:
         assert {item.stat().st_ino for item in (tmp_path / "out").rglob("*")} <= set(synced)
     assert (tmp_path / "out" / "run.sh").is_file()
+
+
+def test_a_flatpack_is_on_the_disk_before_it_has_its_name(
+    source: Path, tmp_path: Path, synced: list[int], ec_key: PrivateKey
+) -> None:
+    packed = pack(source, tmp_path / "a.fpk").path
+    assert synced[-2:] == [packed.stat().st_ino, tmp_path.stat().st_ino]
+    signed = sign(packed, [ec_key], tmp_path / "b.fpk")
+    assert synced[-2:] == [signed.stat().st_ino, tmp_path.stat().st_ino]

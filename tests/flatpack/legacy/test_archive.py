@@ -25,6 +25,8 @@ from pantry.flatpack.legacy.archive import (
 from pantry.flatpack.signing.keys import HashSize, PrivateKey, new_key
 from tests.flatpack.conftest import tree
 
+pytestmark = pytest.mark.usefixtures("ready_rsa_keys")
+
 
 def signed_as_in_2023(data: bytes, key: PrivateKey, algorithm: hashes.HashAlgorithm | None = None) -> bytes:
     """The recipe of the flatpack.ai README, step by step."""

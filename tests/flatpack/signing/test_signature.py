@@ -132,6 +132,18 @@ class TestVerdicts:
         assert (verify(signed, trust).ok, verify(signed, trust).state) == (ok, "untrusted")
 
     @pytest.mark.parametrize("mode", ["enforce", "warn", "off"])
+    @pytest.mark.parametrize("by", ["nobody", "a stranger"])
+    def test_bytes_are_checked_whoever_signed_them(self, packed: Path, mode: str, by: str) -> None:
+        file = packed if by == "nobody" else sign(packed, [new_key("p256")])
+        with Reader(file) as reader:
+            at = reader.data_size - 20
+        content = bytearray(file.read_bytes())
+        content[at] ^= 1
+        file.write_bytes(content)
+        verdict = verify(file, Trust(mode))  # type: ignore[arg-type]
+        assert (verdict.ok, verdict.state) == (False, "bad")
+
+    @pytest.mark.parametrize("mode", ["enforce", "warn", "off"])
     def test_no_mode_lets_a_bad_one_pass(self, signed: Path, mode: str) -> None:
         signed.write_bytes(signed.read_bytes()[:-1])
         assert not verify(signed, Trust(mode)).ok  # type: ignore[arg-type]
@@ -154,6 +166,15 @@ class TestVerdicts:
         verdict = verify(path, trust)
         assert (verdict.ok, verdict.state) == (False, "untrusted")
         assert words in verdict.sentence
+
+    @pytest.mark.parametrize(("day", "state"), [(1, "untrusted"), (2, "trusted"), (3, "trusted"), (4, "untrusted")])
+    def test_the_first_and_the_last_day_of_a_rule_are_within(
+        self, packed: Path, ec_key: PrivateKey, day: int, state: str
+    ) -> None:
+        key, first, last = ec_key.public, datetime.date(2026, 7, 2), datetime.date(2026, 7, 3)
+        rules = (Rule(keys=(key.id,), not_before=first, not_after=last),)
+        trust = Trust("enforce", rules, {key.id: key}, today=datetime.date(2026, 7, day))
+        assert verify(sign(packed, [ec_key]), trust).state == state
 
     def test_a_missing_path(self, tmp_path: Path, trust: Trust) -> None:
         with pytest.raises(NotFoundError):

@@ -59,14 +59,14 @@ def test_unknown_need_names_the_nearest(service: Service) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"need": ["CODING"]}, "Did you mean 'needs'?"),
-        ({"fallback": "none"}, "Did you mean 'fallback_mode'?"),
-        ({"zzz": 1}, "Known: needs, prefer, fallback_mode."),
-        (["CODING"], "is an object, like"),
-        ({"needs": [1]}, "pantry.needs.0"),
-        ({"prefer": "sped"}, "Did you mean 'speed'?"),
-        ({"fallback_mode": "lod"}, "Did you mean 'load'?"),
-        ({"needs": ["context>=99999999999999999999999999"]}, "too large"),
+        ({"need": ["CODING"]}, "pantry: has no key 'need'. Did you mean 'needs'?"),
+        ({"fallback": "none"}, "pantry: has no key 'fallback'. Did you mean 'fallback_mode'?"),
+        ({"zzz": 1}, "pantry: has no key 'zzz'. Known: needs, prefer, fallback_mode."),
+        (["CODING"], "pantry: is an object, like"),
+        ({"needs": [1]}, "pantry.needs.0: Input should be"),
+        ({"prefer": "sped"}, "There is no preference 'sped'. Did you mean 'speed'?"),
+        ({"fallback_mode": "lod"}, "There is no fallback mode 'lod'. Did you mean 'load'?"),
+        ({"needs": ["context>=99999999999999999999999999"]}, "the number is too large"),
     ],
 )
 def test_wrong_pantry_object_is_told_with_the_nearest(service: Service, given: object, told: str) -> None:
@@ -74,9 +74,6 @@ def test_wrong_pantry_object_is_told_with_the_nearest(service: Service, given: o
     assert status == 400
     assert told in json.loads(content)["error"]["message"]
     assert not json.loads(content)["error"]["message"].endswith(("?.", ".."))
-    assert "pantry" in json.loads(content)["error"]["message"] or any(
-        word in str(given) for word in ("fallback", "prefer", "context")
-    )
 
 
 def test_needs_may_be_one_text(service: Service) -> None:

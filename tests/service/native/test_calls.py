@@ -43,6 +43,13 @@ def test_depth_is_bounded(levels: int, fits: bool) -> None:
             parse_json(raw, "The line")
 
 
+@pytest.mark.parametrize(("levels", "fits"), [(MAX_DEPTH, True), (MAX_DEPTH + 1, False)])
+def test_depth_is_that_of_the_deepest_not_the_count_of_all(levels: int, fits: bool) -> None:
+    raw = b"[" + b"[]," * 200 + b"[" * (levels - 1) + b"]" * levels
+    with contextlib.nullcontext() if fits else pytest.raises(UsageError, match="nested too deeply"):
+        parse_json(raw, "The line")
+
+
 @given(ANYTHING, ANYTHING)
 def test_any_object_is_a_call_or_a_clear_error(body: object, parameters: object) -> None:
     for given_body in (body, {"function": "handshake", "parameters": parameters}, {"function": body}):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pantry.access.apps import limit_app
 from pantry.access.requests import Limits, decide_request
 from pantry.core.permissions import Grant
 from tests.service.calling import Line, make_app
@@ -263,6 +264,13 @@ def test_bare_model_is_the_read_only_file(service: Service) -> None:
     assert call(service, "bare_model", {"model": "json"}, key=other)[0] == 403
 
 
+def test_bare_model_is_for_the_models_of_the_grant(service: Service) -> None:
+    key = make_app(service.paths, "Choosy", "bare-model", grant=Grant(("ec*",)))
+    assert call(service, "bare_model", {"model": "echo"}, key=key)[0] == 200
+    status, answer = call(service, "bare_model", {"model": "json"}, key=key)
+    assert (status, "permission bare-model is for ec*" in answer["message"]) == (403, True)
+
+
 def test_tokens_of_the_day_end_generation(service: Service) -> None:
     with Line(service) as line:
         line.value("load_llm", {"model": "echo"})
@@ -271,6 +279,17 @@ def test_tokens_of_the_day_end_generation(service: Service) -> None:
         decide_request(service.paths, request["id"], Limits(tokens_per_day=6))
         assert line.ask("call_llm", HELLO)["status"] == "success"
         assert "6 tokens of today" in line.ask("call_llm", HELLO)["message"]
+
+
+def test_answer_that_was_broken_off_counts_too(service: Service) -> None:
+    key = make_app(service.paths, "Hasty", "session", "load")
+    limit_app(service.paths, "Hasty", 3)
+    with Line(service) as line:
+        line.send("call_llm", {"preferred_model": "slow", "prompt": "one two", "stream": True}, key=key)
+        assert [line.read()["status"] for _ in range(3)] == ["partial"] * 3
+    wait_until(lambda: not service.worker_is_busy("slow"))
+    status, answer = call(service, "call_llm", HELLO, key=key)
+    assert (status, "3 tokens of today" in answer["message"]) == (403, True)
 
 
 def test_approved_while_the_service_was_off_is_done_at_the_next_start(home_folder: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from pantry.client.tcp_owners import user_at
 from pantry.operations.service import page_link
+from tests.processes import run_pantry
 from tests.service.calling import Line, make_app
 from tests.service.running import Service, starting, wait_until
 
@@ -192,14 +193,13 @@ def test_another_user_cannot_use_a_link(service: Service) -> None:
 
 
 def test_command_opens_the_browser_or_prints_the_link(service: Service, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pantry", "page"]
     opened, browser = tmp_path / "opened", tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
     browser.chmod(0o755)
     environment = {**service.environment, "BROWSER": str(browser)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+    done = run_pantry("page", env=environment, timeout=30)
     assert done.stdout == "The page is open in your browser.\n", done.stderr
-    shown = subprocess.run([*command, "--link"], env=environment, capture_output=True, text=True, timeout=30).stdout
+    shown = run_pantry("page", "--link", env=environment, timeout=30).stdout
     for link in (opened.read_text(), shown):
         address, _, code = link.strip().partition("#")
         assert address == f"http://127.0.0.1:{service.port}/ui/"

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pantry.core.errors import BadFileError, NotFoundError, StorageError
@@ -111,7 +111,7 @@ def test_the_digest_changes_with_content_and_with_name(data: Path) -> None:
 
 
 @given(content=st.binary(max_size=200), suffix=st.sampled_from([".txt", ".jsonl"]))
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=150)
 def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes, suffix: str) -> None:
     (tmp_path / f"a{suffix}").write_bytes(content)
     with contextlib.suppress(BadFileError):

@@ -115,6 +115,13 @@ def test_an_epoch_sees_every_window_once_and_stays_inside(tokens: int, context: 
     assert len({start % context for start in starts.tolist()}) == 1
 
 
+def test_each_epoch_cuts_the_text_at_another_place() -> None:
+    each = windows_of(1009, 10)
+    epochs = [training_windows(1009, 10, seed=3, first=number * each, count=each) for number in range(12)]
+    assert len({int(starts[0]) % 10 for starts in epochs}) > 3
+    assert len({tuple(starts.tolist()) for starts in epochs}) == 12
+
+
 def test_windows_depend_on_the_place_alone() -> None:
     whole = training_windows(1000, 10, seed=3, first=0, count=250)
     parts = [training_windows(1000, 10, seed=3, first=at, count=50) for at in range(0, 250, 50)]

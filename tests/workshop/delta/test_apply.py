@@ -10,7 +10,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pantry.core.errors import BadFileError, BusyError, ConflictError, PantryError, StorageError, VerificationError
@@ -179,6 +179,42 @@ def test_what_is_there_is_never_overwritten(tmp_path: Path, base: Path, target: 
     assert (tmp_path / "file").read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_appears_while_it_is_built_is_not_overwritten(
+    tmp_path: Path, base: Path, target: Path, delta: Path, kind: str
+) -> None:
+    """Another program makes a file of that name after the check and before the result is there."""
+    out = tmp_path / "out"
+    if kind == "file":
+        make(base / "m.safetensors", target / "m.safetensors", tmp_path / "one")
+        base, delta = base / "m.safetensors", tmp_path / "one"
+    else:
+        out.mkdir()
+    mine = out if kind == "file" else out / "mine"
+    with pytest.raises(ConflictError, match="meanwhile"):
+        apply(base, delta, out, lambda *_: mine.write_bytes(b"mine"))
+    assert mine.read_bytes() == b"mine"
+    assert len(list(out.rglob("*")) if kind == "folder" else [out]) == 1
+
+
+@pytest.mark.parametrize("kind", ["new", "empty folder", "one file"])
+def test_the_result_is_on_the_disk(
+    tmp_path: Path, base: Path, target: Path, delta: Path, synced: list[int], kind: str
+) -> None:
+    out = tmp_path / "out"
+    if kind == "empty folder":
+        out.mkdir()
+    if kind == "one file":
+        make(base / "m.safetensors", target / "m.safetensors", tmp_path / "one")
+        base, delta = base / "m.safetensors", tmp_path / "one"
+    synced.clear()
+    apply(base, delta, out)
+    files = [out] if kind == "one file" else sorted(out.iterdir())
+    folders = [out, tmp_path] if kind == "empty folder" else [tmp_path]
+    assert set(synced[: len(files)]) == {file.stat().st_ino for file in files}
+    assert synced[len(files) :] == [folder.stat().st_ino for folder in folders]
+
+
 def test_an_empty_folder_that_is_there_is_filled(
     tmp_path: Path, base: Path, target: Path, delta: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +255,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_no_change_to_a_payload_yields_a_wrong_file(tmp_path: Path, small: Path, data: st.DataObject) -> None:
     content = bytearray((small / "delta" / PAYLOAD_NAME).read_bytes())

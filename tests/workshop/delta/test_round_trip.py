@@ -105,12 +105,19 @@ def test_renamed_tensors_by_a_map(tmp_path: Path) -> None:
     assert small < 0.6 * large
 
 
-@pytest.mark.parametrize("pair", [("nothing", "embed.weight"), ("embed.weight", "embd.weight")])
-def test_a_map_that_names_no_tensor_is_refused_with_the_nearest_name(tmp_path: Path, pair: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("pair", "hint"), [(("nothing", "embed.weight"), None), (("embed.weight", "embd.weight"), "'embed.weight'")]
+)
+def test_a_map_that_names_no_tensor_is_refused_with_the_nearest_name(
+    tmp_path: Path, pair: tuple[str, str], hint: str | None
+) -> None:
     tree = {"m.safetensors": safetensors(base_tensors())}
     with pytest.raises(UsageError, match="has no tensor") as raised:
         round_trip(tmp_path, tree, tree, renames=dict([pair]))
-    assert pair[0] == "nothing" or "'embed.weight'" in (raised.value.hint or "")
+    if hint is None:
+        assert raised.value.hint is None
+    else:
+        assert hint in str(raised.value.hint)
 
 
 def test_an_enlarged_vocabulary_keeps_the_old_rows(tmp_path: Path) -> None:
@@ -181,7 +188,7 @@ def test_a_tensor_larger_than_a_block(tmp_path: Path) -> None:
 words = st.sampled_from(sorted(ELEMENTS))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.dictionaries(
         st.sampled_from("abcdef"),

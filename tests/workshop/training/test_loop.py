@@ -86,6 +86,24 @@ def test_the_loss_falls(make_trainer, settings: dict[str, object]) -> None:
     assert after.bits_per_byte < before.bits_per_byte
 
 
+@pytest.mark.parametrize("size", [float("inf"), float("nan")])
+def test_a_gradient_that_is_not_finite_is_not_learnt_from(
+    make_trainer, monkeypatch: pytest.MonkeyPatch, size: float
+) -> None:
+    trainer = make_trainer()
+    before = weights(trainer)
+
+    def gradients() -> float:
+        for parameter in trainer.model.parameters():
+            parameter.grad = torch.full_like(parameter, size)
+        return 1.0
+
+    monkeypatch.setattr(trainer, "_gradients", gradients)
+    with pytest.raises(TrainingError, match=r"ran away at step 1: the loss is 1\.0, the gradient (inf|nan)"):
+        trainer.step()
+    assert weights(trainer) == before
+
+
 def test_twenty_steps_equal_ten_a_checkpoint_and_ten_more(make_trainer, tmp_path: Path) -> None:
     straight, first, second = make_trainer(), make_trainer(), make_trainer()
     losses = [straight.step() for _ in range(20)]
