@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,9 +12,12 @@ from hypothesis import strategies as st
 pytest.importorskip("tokenizers")
 
 from pantry.core.errors import UsageError
+from pantry.workshop.data import tokenizer as tok
+from pantry.workshop.data.corpus import find_corpus
 from pantry.workshop.data.documents import Document, Turn
-from pantry.workshop.data.encoding import Encoder, text_layout
+from pantry.workshop.data.encoding import Encoder, encoder_of_file, text_layout
 from pantry.workshop.data.sample import PASSAGE, draw_sample
+from pantry.workshop.data.settings import DataSettings
 
 BYTES = Encoder(str.encode, 256, text_layout())
 
@@ -81,3 +85,13 @@ def test_only_what_may_be_drawn_is_encoded_and_kept() -> None:
 def test_a_sample_of_nothing_or_a_seed_out_of_bounds_is_refused(tokens: int, seed: int) -> None:
     with pytest.raises(UsageError):
         draw_sample(texts(3), BYTES, tokens, seed)
+
+
+def test_a_quantisation_is_calibrated_by_files_and_the_models_own_tokenizer(tmp_path: Path) -> None:
+    tok.byte_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "a.txt").write_text("\n".join(f"Line {number} of the book." for number in range(2000)))
+    corpus = find_corpus(tmp_path, ["a.txt"], DataSettings(), tmp_path / "room")
+    sample = draw_sample(corpus.documents(), encoder_of_file(tmp_path / "tokenizer.json"), 10_000, seed=7)
+    assert sample.tokens == 10_000
+    assert {ids[0] for ids in sample.ids} == {tok.END_OF_TEXT_ID}
+    assert not (tmp_path / "room").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -97,6 +98,12 @@ def test_the_digest_changes_with_the_content_alone(tmp_path: Path, kind: str) ->
     first = data_digest([source_in(tmp_path, kind, list(TEXTS))])
     assert data_digest([source_in(tmp_path, kind, list(TEXTS))]) == first
     assert data_digest([source_in(tmp_path, kind, [*TEXTS, "more"])]) != first
+
+
+def test_the_digest_of_files_is_that_of_earlier_versions(tmp_path: Path) -> None:
+    source = source_in(tmp_path, ".txt", ["x"])
+    line = f"sha256:{hashlib.sha256(b'x').hexdigest()} data/a.txt\n"
+    assert data_digest([source]) == f"sha256:{hashlib.sha256(line.encode()).hexdigest()}"
 
 
 @each_source
