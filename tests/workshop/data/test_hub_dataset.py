@@ -175,13 +175,16 @@ import json, sys
 from pathlib import Path
 from pantry.core.errors import PantryError
 from pantry.workshop.data.corpus import find_corpus
+from pantry.workshop.data.encoding import Encoder, text_layout
 from pantry.workshop.data.settings import DataSettings
+from pantry.workshop.data.token_set import token_set
 
 folder, room, steps = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 for settings, options in steps:
     try:
         corpus = find_corpus(folder, ["data"], DataSettings(**settings), room, **options)
-        print(corpus.dataset.pinned.revision, sum(1 for _ in corpus.documents()))
+        tokens = token_set(corpus, room, lambda _: Encoder(str.encode, 256, text_layout()), key={})
+        print(corpus.dataset.pinned.revision, tokens.cleaned.documents)
     except PantryError as error:
         print(type(error).__name__, error.message)
 """
