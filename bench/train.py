@@ -26,9 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench._report import machine, print_table, verdict
-from pantry.workshop.data.prepare import prepare
 from pantry.workshop.recipe import RecipeFolder, read_recipe
 from pantry.workshop.training.loop import Trainer
+from pantry.workshop.training.prepare import prepare
 
 LAYERS, HEADS, WIDTH, CONTEXT, BATCH, ITERATIONS = 4, 4, 128, 64, 12, 2000
 REPORTED = 1.88

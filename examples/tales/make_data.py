@@ -8,7 +8,7 @@ from pathlib import Path
 
 from examples.starter.corpus.stories import any_story
 from pantry.core.files import write_atomically
-from pantry.workshop.data.sources import DOCUMENT_END
+from pantry.workshop.data.text_files import DOCUMENT_END
 
 HERE = Path(__file__).parent
 

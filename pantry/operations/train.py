@@ -71,9 +71,9 @@ def plan_training(folder: Path, choices: TrainingChoices, out: Path | None = Non
     """
     recipe = check_recipe(folder, choices)
     require_training()
-    from pantry.workshop.data.prepare import prepare
     from pantry.workshop.training.loop import choose_device
     from pantry.workshop.training.plan import make_plan
+    from pantry.workshop.training.prepare import prepare
     from pantry.workshop.training.run import Places
 
     _use_threads(choices.threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from pantry.core.errors import BadFileError, NotFoundError, UsageError, did_you_
 from pantry.core.files import storage_errors
 from pantry.flatpack.manifest import MANIFEST_NAME, explain, read_table
 from pantry.flatpack.manifest import Recipe as RecipeTable
+from pantry.workshop.data.settings import DataSettings
 from pantry.workshop.shape import Shape
 
 PRESETS: dict[str, dict[str, int]] = {
@@ -108,26 +110,18 @@ class TrainingRecipe(BaseModel):
             )
         if self.batch % self.accumulate:
             raise ValueError(f"accumulate = {self.accumulate} does not divide batch = {self.batch}")
-        if self.max_characters is not None and self.max_characters < self.min_characters:
-            raise ValueError(f"max_characters = {self.max_characters} is below min_characters = {self.min_characters}")
         if self.gguf == "q8_0" and (self.width % 32 or self.hidden % 32):
             raise ValueError(
                 f"gguf = 'q8_0' needs width and hidden to divide by 32; they are {self.width}, {self.hidden}"
             )
-        known = {"emails", "phones", "keys"}
-        if wrong := [name for name in self.scrubbed if name not in known]:
-            raise ValueError(f"scrub cannot blank out {wrong[0]!r}; known: {', '.join(sorted(known))}")
+        _ = self.data_settings  # checks them
         return self
 
     @property
-    def scrubbed(self) -> tuple[str, ...]:
-        """The kinds of text to blank out."""
-        return _names(self.scrub)
-
-    @property
-    def kept_languages(self) -> tuple[str, ...]:
-        """Codes of the languages to keep; empty for all."""
-        return _names(self.languages.lower())
+    def data_settings(self) -> DataSettings:
+        """What of it is about the data alone. Raises ValueError when that does not fit together."""
+        same = {field.name: getattr(self, field.name) for field in fields(DataSettings)}
+        return DataSettings(**{**same, "scrub": _names(self.scrub), "languages": _names(self.languages.lower())})
 
     def shape(self, vocab: int | None = None) -> Shape:
         """The network's sizes, with the vocabulary as it really came out."""

@@ -8,6 +8,7 @@ import pytest
 
 from pantry.core.errors import BadFileError, NotFoundError, UsageError
 from pantry.operations.flatpacks import start_flatpack
+from pantry.workshop.data.settings import DataSettings
 from pantry.workshop.recipe import PRESETS, make_recipe, read_recipe
 
 
@@ -104,3 +105,10 @@ def test_the_budget_is_twenty_tokens_a_parameter_when_nobody_says() -> None:
     assert make_recipe({}).token_budget(1000) == 20_000
     assert make_recipe({"minutes": 1}).token_budget(1000) is None
     assert make_recipe({"tokens": 7}).token_budget(1000) == 7
+
+
+def test_what_is_about_the_data_alone_is_parsed_once() -> None:
+    settings = make_recipe({"languages": "en, DE", "scrub": " emails,keys ", "text_field": "story"}).data_settings
+    assert (settings.languages, settings.scrub) == (("en", "de"), ("emails", "keys"))
+    assert settings.text_field == "story"
+    assert make_recipe({}).data_settings == DataSettings()

@@ -13,7 +13,7 @@ import numpy as np
 from pantry.workshop.data.documents import Document, characters
 from pantry.workshop.data.languages import LanguageFilter
 from pantry.workshop.data.scrubbing import scrub
-from pantry.workshop.recipe import TrainingRecipe
+from pantry.workshop.data.settings import DataSettings
 
 HASHES = 128
 """Numbers in a signature: the share of common word groups is then known to about 0.04 (1/(2 sqrt(128)))."""
@@ -45,16 +45,16 @@ def counted(count: int, things: str) -> str:
     return f"{count:,} {things.removesuffix('s') if count == 1 else things}"
 
 
-def clean(documents: Iterable[Document], recipe: TrainingRecipe, found: Cleaned) -> Iterator[Document]:
+def clean(documents: Iterable[Document], settings: DataSettings, found: Cleaned) -> Iterator[Document]:
     """The documents that stay, in their order; `found` is filled on the way."""
     seen: set[bytes] = set()
-    near = NearDuplicates(recipe.near_threshold)
-    languages = LanguageFilter(recipe.kept_languages) if recipe.kept_languages else None
+    near = NearDuplicates(settings.near_threshold)
+    languages = LanguageFilter(settings.languages) if settings.languages else None
     for document in documents:
         found.documents += 1
         found.characters += characters(document)
-        kept = scrub(document, recipe.scrubbed, found.scrubbed) if recipe.scrubbed else document
-        if why := _why_not(kept, recipe, seen, near, languages):
+        kept = scrub(document, settings.scrub, found.scrubbed) if settings.scrub else document
+        if why := _why_not(kept, settings, seen, near, languages):
             found.removed[why] += 1
             continue
         found.kept += 1
@@ -63,21 +63,21 @@ def clean(documents: Iterable[Document], recipe: TrainingRecipe, found: Cleaned)
 
 
 def _why_not(
-    document: Document, recipe: TrainingRecipe, seen: set[bytes], near: NearDuplicates, languages: LanguageFilter | None
+    document: Document, settings: DataSettings, seen: set[bytes], near: NearDuplicates, languages: LanguageFilter | None
 ) -> str | None:
     size = characters(document)
-    if size < recipe.min_characters:
-        return f"shorter than {recipe.min_characters} characters"
-    if recipe.max_characters is not None and size > recipe.max_characters:
-        return f"longer than {recipe.max_characters} characters"
+    if size < settings.min_characters:
+        return f"shorter than {settings.min_characters} characters"
+    if settings.max_characters is not None and size > settings.max_characters:
+        return f"longer than {settings.max_characters} characters"
     if languages and (other := languages.other(document)):
         return f"in another language ({other})"
-    if recipe.deduplicate:
+    if settings.deduplicate:
         digest = hashlib.blake2b(repr(document).encode(), digest_size=16).digest()
         if digest in seen:
             return "the same as an earlier one"
         seen.add(digest)
-    if recipe.near_duplicates and near.seen_before(" ".join(turn.text for turn in document)):
+    if settings.near_duplicates and near.seen_before(" ".join(turn.text for turn in document)):
         return "nearly the same as an earlier one"
     return None
 

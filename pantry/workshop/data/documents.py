@@ -1,7 +1,8 @@
-"""What a training learns from: documents of turns, and how a record of JSONL, Parquet or a dataset becomes one."""
+"""Documents of turns, and how a record of JSONL, Parquet or a dataset becomes one."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,21 @@ def characters(document: Document) -> int:
     return sum(len(turn.text) for turn in document)
 
 
+def own_bytes(document: Document) -> int:
+    """Bytes in UTF-8 of what the model is to say, for bits per byte."""
+    return sum(len(turn.text.encode()) for turn in document if turn.role in (TEXT, "assistant"))
+
+
+def to_line(document: Document) -> bytes:
+    """The document as one line of JSON, equal for equal documents."""
+    return json.dumps([[turn.role, turn.text] for turn in document]).encode() + b"\n"
+
+
+def from_line(line: bytes) -> Document:
+    """The document of a line by `to_line`."""
+    return tuple(Turn(role, text) for role, text in json.loads(line))
+
+
 def read_record(record: Any, text_field: str, where: str) -> Iterator[Document]:
     """The document of a record, or none when its text is empty. Raises BadFileError that begins with `where`."""
     if isinstance(record, dict) and isinstance(record.get(CONVERSATION), list):
@@ -46,7 +62,7 @@ def read_record(record: Any, text_field: str, where: str) -> Iterator[Document]:
         found = ", ".join(map(repr, record)) if isinstance(record, dict) else type(record).__name__
         raise BadFileError(
             f"{where}: expected an object with {text_field!r} (a text) or 'messages' (a list); found {found[:200]}.",
-            hint='Name the field with the text in [recipe.settings]: text_field = "..."',
+            hint='Name the field with the text in the settings: text_field = "..."',
         )
 
 

@@ -9,14 +9,6 @@ from pantry.flatpack.cards.dataset_card import Card
 from pantry.flatpack.cards.huggingface import from_hf_card
 from pantry.flatpack.licence import check_licence
 from pantry.workshop.data.hub_dataset import PinnedDataset
-from pantry.workshop.recipe import RecipeFolder
-
-
-def with_licence(recipe: RecipeFolder, dataset: PinnedDataset | None) -> RecipeFolder:
-    """The recipe with the dataset's licence, where it names none."""
-    if recipe.data_licence or dataset is None:
-        return recipe
-    return recipe.model_copy(update={"data_licence": licence_of(dataset)})
 
 
 def licence_of(dataset: PinnedDataset) -> str | None:

@@ -1,7 +1,7 @@
-"""A Hugging Face dataset as training text: pinned to one revision, read row by row, its card and licence kept.
+"""A Hugging Face dataset as a source of documents: pinned to one revision, read row by row, its card kept.
 
 `dataset = "owner/name"` is looked up on the hub once; the commit it stood at is written to `dataset.json` in the
-working folder and used from then on. `dataset = "./folder"` is a folder of the recipe that `datasets` reads; its
+working folder and used from then on. `dataset = "./folder"` is a folder beside the data that `datasets` reads; its
 revision is the digest of its files.
 """
 
@@ -30,7 +30,7 @@ from pantry.core.errors import (
 from pantry.core.files import storage_errors, write_atomically
 from pantry.flatpack.folder import entries_of, list_files
 from pantry.workshop.data.documents import CONVERSATION, Document, read_record
-from pantry.workshop.recipe import RecipeFolder
+from pantry.workshop.data.settings import DataSettings
 
 PIN = "dataset.json"
 CACHE = "dataset-files"
@@ -57,13 +57,12 @@ class PinnedDataset:
 
 
 def pin_dataset(
-    recipe: RecipeFolder, room: Path, *, offline: bool = False, renew: bool = False
+    settings: DataSettings, folder: Path, room: Path, *, offline: bool = False, renew: bool = False
 ) -> PinnedDataset | None:
-    """The dataset that the recipe names, at the revision of the first time (with `renew`: at that of now); or None.
+    """The dataset that the settings name, at the revision of the first time (with `renew`: at that of now); or None.
 
     Raises MissingExtraError, UsageError (no such name; offline and never looked up), NotFoundError, DownloadError.
     """
-    settings = recipe.settings
     if not settings.dataset:
         return None
     if find_spec("datasets") is None:
@@ -71,11 +70,11 @@ def pin_dataset(
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # the hub hears what is asked for, and nothing else
     asked = (settings.dataset, settings.dataset_config, settings.dataset_split, settings.dataset_revision)
     if settings.dataset.startswith("./"):
-        return _pin_folder(recipe.folder, *asked)
+        return _pin_folder(folder, *asked)
     if not _ID.fullmatch(settings.dataset):
         raise UsageError(
             f"dataset = {settings.dataset!r} is not a dataset.",
-            hint="Write owner/name, or ./folder for one beside the recipe.",
+            hint="Write owner/name, or ./folder for one beside the data.",
         )
     earlier = _read_pin(room / PIN)
     if earlier and (earlier.id, earlier.config, earlier.split, earlier.asked) == asked and not renew:
@@ -92,31 +91,44 @@ def pin_dataset(
     return pinned
 
 
-def read_dataset(pinned: PinnedDataset, folder: Path, room: Path, text_field: str) -> Iterator[Document]:
-    """The documents of its rows: a conversation in `messages`, else the text in `text_field`; empty ones are none.
+@dataclass(frozen=True)
+class HubDataset:
+    """A pinned dataset as a source; `folder` is where `./` begins, and what is fetched goes into `room`."""
 
-    What is fetched goes into `room`. Raises NotFoundError, DownloadError, BadFileError with the row, counted from 1.
-    """
-    with _faults(pinned.id):
-        import datasets
+    pinned: PinnedDataset
+    folder: Path
+    room: Path
 
-        datasets.disable_progress_bars()
-        datasets.logging.set_verbosity_error()
-        place, revision = pinned.id, pinned.revision or None
-        if pinned.id.startswith("./"):
-            place, revision = str(folder / pinned.id), None
-        elif Path(pinned.id).exists():
-            raise UsageError(
-                f"There is a file or folder {pinned.id} here, which `datasets` would take for the dataset.",
-                hint="Start the training from another folder.",
+    @property
+    def line(self) -> str:
+        return self.pinned.line
+
+    def documents(self, text_field: str) -> Iterator[Document]:
+        """The documents of its rows: a conversation in `messages`, else the text in `text_field`; empty ones are none.
+
+        Raises NotFoundError, DownloadError, BadFileError with the row, counted from 1.
+        """
+        pinned = self.pinned
+        with _faults(pinned.id):
+            import datasets
+
+            datasets.disable_progress_bars()
+            datasets.logging.set_verbosity_error()
+            place, revision = pinned.id, pinned.revision or None
+            if pinned.id.startswith("./"):
+                place, revision = str(self.folder / pinned.id), None
+            elif Path(pinned.id).exists():
+                raise UsageError(
+                    f"There is a file or folder {pinned.id} here, which `datasets` would take for the dataset.",
+                    hint="Start from another folder.",
+                )
+            rows = datasets.load_dataset(
+                place, pinned.config or None, split=pinned.split, revision=revision, cache_dir=str(self.room / CACHE)
             )
-        rows = datasets.load_dataset(
-            place, pinned.config or None, split=pinned.split, revision=revision, cache_dir=str(room / CACHE)
-        )
-        column = _column(list(rows.column_names), pinned.id, text_field)
-        for number, row in enumerate(rows.select_columns([column]), 1):
-            if row[column] is not None:
-                yield from read_record(row, text_field, f"{pinned.id}, row {number}")
+            column = _column(list(rows.column_names), pinned.id, text_field)
+            for number, row in enumerate(rows.select_columns([column]), 1):
+                if row[column] is not None:
+                    yield from read_record(row, text_field, f"{pinned.id}, row {number}")
 
 
 def _column(names: list[str], title: str, text_field: str) -> str:
@@ -125,14 +137,14 @@ def _column(names: list[str], title: str, text_field: str) -> str:
             return name
     raise BadFileError(
         f"{title} has no column {text_field!r}; it has {', '.join(map(repr, names))[:200]}.",
-        hint='Name the column with the text in [recipe.settings]: text_field = "..."',
+        hint='Name the column with the text in the settings: text_field = "..."',
     )
 
 
 def _pin_folder(folder: Path, title: str, config: str, split: str, asked: str) -> PinnedDataset:
     place = folder / title
     if not place.resolve().is_relative_to(folder.resolve()) or place.resolve() == folder.resolve():
-        raise UsageError(f"dataset = {title!r} is not a folder inside the recipe's.")
+        raise UsageError(f"dataset = {title!r} is not a folder inside {folder}.")
     if asked:
         raise UsageError("dataset_revision is for datasets of the hub; a folder is as it is.")
     entries = entries_of(place, list_files(place))
@@ -185,7 +197,7 @@ def _in_our_words(title: str, error: Exception) -> PantryError:
         cause = cause.__cause__
     said = " ".join(str(cause).split())[:300]
     if isinstance(error, RevisionNotFoundError):
-        return NotFoundError(f"{title} has no such revision.", hint="Check dataset_revision in [recipe.settings].")
+        return NotFoundError(f"{title} has no such revision.", hint="Check dataset_revision in the settings.")
     if isinstance(error, RepositoryNotFoundError | DatasetNotFoundError):
         return NotFoundError(
             f"There is no dataset {title}, or it is not open to you.",

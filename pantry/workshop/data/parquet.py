@@ -68,7 +68,7 @@ def _column(file: ParquetFile, name: str, text_field: str) -> str:
     if not found:
         raise BadFileError(
             f"{name} has no column {text_field!r}; it has {', '.join(map(repr, schema.names))[:200]}.",
-            hint='Name the column with the text in [recipe.settings]: text_field = "..."',
+            hint='Name the column with the text in the settings: text_field = "..."',
         )
     kind = schema.field(found[0]).type
     if found[0] == text_field and not (

@@ -1,4 +1,4 @@
-"""The tokenizer: byte-level BPE, or plain bytes; and documents as tokens.
+"""Tokenizers of our own: byte-level BPE, learned from the data, or plain bytes; and how documents are laid out.
 
 The pre-tokenizer is the pattern of GPT-2 (`ByteLevel` with its own expression), which llama.cpp knows as
 `tokenizer.ggml.pre = "gpt-2"`, so the exported files cut any text alike.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from pantry.workshop.data.documents import TEXT, Document
+from pantry.workshop.data.encoding import Encoder, Part
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 SPECIALS = (END_OF_TEXT, TURN_START, TURN_END)
@@ -29,7 +31,7 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
-"""ChatML, as `encode_document` lays conversations out."""
+"""ChatML, as `chatml_layout` lays conversations out."""
 
 
 def train_bpe(documents: Iterable[Document], vocab: int) -> Tokenizer:
@@ -98,21 +100,18 @@ def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
     return [number for piece in pieces(text) for number in tokenizer.encode(piece, add_special_tokens=False).ids]
 
 
-def encode_document(tokenizer: Tokenizer, document: Document) -> tuple[list[int], list[bool]]:
-    """Token ids, and for each whether it is the model's own word: all of a text, the answers of a conversation."""
+def chatml_layout(document: Document) -> Iterator[Part]:
+    """All of a text is the model's own word, of a conversation the answers; every document begins with END_OF_TEXT."""
     if document[0].role == TEXT:
-        ids = [END_OF_TEXT_ID, *encode_text(tokenizer, document[0].text)]
-        return ids, [True] * len(ids)
-    ids, own = [END_OF_TEXT_ID], [False]
+        yield from ((END_OF_TEXT_ID, True), (document[0].text, True))
+        return
+    yield END_OF_TEXT_ID, False
     for turn in document:
-        head = [TURN_START_ID, *encode_text(tokenizer, f"{turn.role}\n")]
-        body = [*encode_text(tokenizer, turn.text), TURN_END_ID]
-        tail = encode_text(tokenizer, "\n")
-        ids += head + body + tail
-        own += [False] * len(head) + [turn.role == "assistant"] * len(body) + [False] * len(tail)
-    return ids, own
+        mine = turn.role == "assistant"
+        yield from ((TURN_START_ID, False), (f"{turn.role}\n", False), (turn.text, mine), (TURN_END_ID, mine))
+        yield "\n", False
 
 
-def own_bytes(document: Document) -> int:
-    """Bytes in UTF-8 of what the model is to say, for bits per byte."""
-    return sum(len(turn.text.encode()) for turn in document if turn.role in (TEXT, "assistant"))
+def encoder_of(tokenizer: Tokenizer) -> Encoder:
+    """What encodes documents with a tokenizer of this module."""
+    return Encoder(partial(encode_text, tokenizer), tokenizer.get_vocab_size(), chatml_layout)

@@ -127,6 +127,11 @@ def _shards(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f"{path.stem}-?????{path.suffix}"))
 
 
+def token_paths(path: Path) -> list[Path]:
+    """The files that `write_tokens` left for `path`, those of the marks too."""
+    return [*_shards(path), *filter(Path.exists, (shard.with_suffix(".own") for shard in _shards(path)))]
+
+
 def training_windows(tokens: int, context: int, seed: int, first: int, count: int) -> Ids:
     """Where the windows `first` to `first + count` of a training begin.
 

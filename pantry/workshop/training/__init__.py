@@ -1,4 +1,4 @@
-"""Trains small language models from text: recipe, data, tokenizer, model, loop, exports.
+"""Trains small language models from text: data, tokenizer, model, loop, exports.
 
-`recipe`, `shape`, `sources`, `cleaning`, `scrubbing` and `schedule` need no extra; the rest needs the extra `train`.
+`extra` and `schedule` need no extra; the rest needs the extra `train`.
 """

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pantry.core.errors import ConflictError, MemoryBudgetError, TrainingError, UsageError
-from pantry.workshop.data.prepare import Prepared
 from pantry.workshop.data.tokens import training_windows
 from pantry.workshop.recipe import TrainingRecipe
 from pantry.workshop.training.checkpoint import load_checkpoint, save_checkpoint
@@ -32,6 +31,7 @@ from pantry.workshop.training.parallel import (
     spread,
     whole,
 )
+from pantry.workshop.training.prepare import Prepared
 from pantry.workshop.training.schedule import Budget, rate
 
 PROMPT_WEIGHT = 0.1

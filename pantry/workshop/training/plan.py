@@ -10,10 +10,10 @@ import psutil
 
 from pantry.core.errors import MemoryBudgetError
 from pantry.core.units import format_bytes
-from pantry.workshop.data.prepare import Prepared
 from pantry.workshop.recipe import PRESETS, TOKENS_PER_PARAMETER, TrainingRecipe, make_recipe
 from pantry.workshop.shape import Shape
 from pantry.workshop.training.loop import Trainer
+from pantry.workshop.training.prepare import Prepared
 
 SAMPLE_TOKENS = 1 << 20
 """Tokens of the text that are compressed to guess at the loss."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -16,8 +17,7 @@ from pantry.core.errors import ConflictError, NotFoundError, TrainingError
 from pantry.core.units import format_duration
 from pantry.flatpack.manifest import CARD_NAME
 from pantry.workshop.data.cleaning import counted
-from pantry.workshop.data.hub_card import with_licence
-from pantry.workshop.data.prepare import Prepared, prepare
+from pantry.workshop.data.hub_card import licence_of
 from pantry.workshop.recipe import RecipeFolder
 from pantry.workshop.training.board import FOLDER as BOARD
 from pantry.workshop.training.board import TensorBoardWriter
@@ -27,6 +27,7 @@ from pantry.workshop.training.metrics import Metrics
 from pantry.workshop.training.package import Package, check_free, fill_recipe_card, write_package
 from pantry.workshop.training.parallel import Group, joined
 from pantry.workshop.training.plan import check_fits, make_plan
+from pantry.workshop.training.prepare import Prepared, prepare
 from pantry.workshop.training.provenance import EnergyMeter, describe
 from pantry.workshop.training.samples import write_samples
 from pantry.workshop.training.schedule import Budget
@@ -104,8 +105,9 @@ def train(
         watcher = watcher if group.main else Silence()
         saved = _saved(checkpoint, resume=resume, fresh=fresh)
         watcher.stage("reading", ", ".join(filter(None, (*recipe.data, recipe.settings.dataset))))
-        data = _prepare_once(recipe, places.room, group, offline=offline, fresh=fresh)
-        recipe = with_licence(recipe, data.dataset)
+        data = _prepare_once(recipe, places.room, group, watcher, offline=offline, fresh=fresh)
+        if data.dataset and not recipe.data_licence:
+            recipe = recipe.model_copy(update={"data_licence": licence_of(data.dataset)})
         watcher.stage("tokenizer", f"{data.vocab:,} tokens ({recipe.settings.tokenizer})")
         watcher.stage("data", _data_text(data))
         check_fits(make_plan(recipe.settings, data, device, measure=False), recipe.settings, data.vocab, device)
@@ -123,10 +125,12 @@ def train(
         return _finish(recipe, trainer, held_out, meter, places, watcher) if group.main else None
 
 
-def _prepare_once(recipe: RecipeFolder, room: Path, group: Group, *, offline: bool, fresh: bool) -> Prepared:
+def _prepare_once(
+    recipe: RecipeFolder, room: Path, group: Group, watcher: Watcher, *, offline: bool, fresh: bool
+) -> Prepared:
     """The data, prepared by the main process; the others read what it made."""
     if group.main:
-        data = prepare(recipe, room, offline=offline, renew=fresh)
+        data = prepare(recipe, room, offline=offline, renew=fresh, tell=partial(watcher.stage, "reading"))
     group.wait()
     return data if group.main else prepare(recipe, room, offline=True)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from pantry.workshop.data.prepare import Prepared
 from pantry.workshop.data.tokenizer import END_OF_TEXT_ID, TURN_END_ID, TURN_START_ID
 from pantry.workshop.training.model import Llama
+from pantry.workshop.training.prepare import Prepared
 
 COUNT = 3
 TOKENS = 80

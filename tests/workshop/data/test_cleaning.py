@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from pantry.workshop.data.cleaning import Cleaned, NearDuplicates, clean
 from pantry.workshop.data.documents import Turn
 from pantry.workshop.data.languages import _identifier
 from pantry.workshop.data.scrubbing import scrub
-from pantry.workshop.recipe import make_recipe
+from pantry.workshop.data.settings import DataSettings
 
 WORDS = [f"word{number}" for number in range(400)]
 
@@ -22,10 +23,10 @@ def text(seed: int, length: int = 200) -> str:
     return " ".join(random.Random(seed).choices(WORDS, k=length))
 
 
-def kept(texts: list[str], **settings: object) -> tuple[list[str], Cleaned]:
+def kept(texts: list[str], **settings: Any) -> tuple[list[str], Cleaned]:
     found = Cleaned()
     documents = [(Turn("text", one),) for one in texts]
-    return [document[0].text for document in clean(documents, make_recipe(settings), found)], found
+    return [document[0].text for document in clean(documents, DataSettings(**settings), found)], found
 
 
 def test_exact_repeats_go_and_are_counted() -> None:
@@ -64,7 +65,7 @@ ITALIAN = "Nel mezzo del cammin di nostra vita mi ritrovai per una selva oscura.
 def test_other_languages_go_and_are_counted_each() -> None:
     pytest.importorskip("py3langid")
     texts = [ENGLISH, GERMAN, ITALIAN, "Ok", "日本語の文章です。とても短いです。"]
-    left, found = kept(texts, languages="en, DE")
+    left, found = kept(texts, languages=("en", "de"))
     assert left == [ENGLISH, GERMAN, "Ok"]
     assert found.sentences() == [
         "left out 1 document: in another language (it)",
@@ -76,7 +77,7 @@ def test_other_languages_go_and_are_counted_each() -> None:
 def test_a_language_that_is_not_known_is_refused() -> None:
     pytest.importorskip("py3langid")
     with pytest.raises(BadFileError, match="'eng' is not a language") as caught:
-        kept([ENGLISH], languages="eng")
+        kept([ENGLISH], languages=("eng",))
     assert caught.value.hint
 
 
@@ -84,7 +85,7 @@ def test_without_the_part_that_tells_languages_it_says_what_to_install(monkeypat
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)
     _identifier.cache_clear()
     with pytest.raises(MissingExtraError):
-        kept([ENGLISH], languages="en")
+        kept([ENGLISH], languages=("en",))
 
 
 @pytest.mark.parametrize(
@@ -107,6 +108,6 @@ def test_scrubbing_blanks_out_its_kind_only(kind: str, before: str, after: str) 
 
 
 def test_scrubbing_comes_before_comparing() -> None:
-    left, found = kept(["Write a@b.org", "Write c@d.org"], scrub="emails")
+    left, found = kept(["Write a@b.org", "Write c@d.org"], scrub=("emails",))
     assert left == ["Write [e-mail]"]
     assert found.sentences() == ["left out 1 document: the same as an earlier one", "blanked out 2 emails"]

@@ -1,4 +1,4 @@
-"""A Hugging Face dataset as training text: read from a folder or a hub, pinned, with its card and licence."""
+"""A Hugging Face dataset as a source of documents: read from a folder or a hub, pinned, with its card and licence."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pantry.core.errors import BadFileError, MissingExtraError, UsageError
-from pantry.flatpack.cards.dataset_card import parse_card
 from pantry.workshop.data.documents import Turn
 from pantry.workshop.data.hub_card import licence_of
-from pantry.workshop.data.hub_dataset import PIN, PinnedDataset, pin_dataset, read_dataset
-from pantry.workshop.data.prepare import prepare
-from tests.workshop.conftest import MakeRecipe
+from pantry.workshop.data.hub_dataset import PIN, HubDataset, PinnedDataset, pin_dataset
+from pantry.workshop.data.settings import DataSettings
+from pantry.workshop.data.sources import data_digest
 from tests.workshop.data.hub_server import Hub, serving
-from tests.workshop.training.test_run import run
 
 pytest.importorskip("datasets")
 pa = pytest.importorskip("pyarrow")
@@ -41,69 +41,66 @@ Written by hand.
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-@pytest.fixture
-def with_dataset(make_folder: MakeRecipe) -> MakeRecipe:
-    """A recipe whose only data are a folder with a Parquet file and a card, as a clone from the hub has them."""
+@dataclass(frozen=True)
+class Recipe:
+    """A folder with a dataset in it, and settings that name it."""
 
-    def make(**settings: object):
-        recipe = make_folder(**{"dataset": "./cats", "onnx": False, **settings})
-        (recipe.folder / "data" / "text.txt").unlink(missing_ok=True)
-        place = recipe.folder / "cats"
-        (place / "data").mkdir(parents=True, exist_ok=True)
-        texts = [f"Cat number {number} sat on the mat and then slept." for number in range(300)]
-        pq.write_table(pa.table({"text": [*texts, None]}), place / "data" / "train-00000-of-00001.parquet")
-        pq.write_table(pa.table({"text": ["Held back."]}), place / "data" / "test-00000-of-00001.parquet")
-        (place / "README.md").write_text(CARD)
-        return recipe
+    folder: Path
+    settings: DataSettings
+
+    def pin(self, room: Path, **options: bool) -> PinnedDataset:
+        pinned = pin_dataset(self.settings, self.folder, room, **options)
+        assert pinned is not None
+        return pinned
+
+
+WithDataset = Callable[..., Recipe]
+
+
+@pytest.fixture
+def with_dataset(tmp_path: Path) -> WithDataset:
+    def make(**settings: Any) -> Recipe:
+        write_dataset(tmp_path / "cats")
+        return Recipe(tmp_path, DataSettings(**{"dataset": "./cats", **settings}))
 
     return make
 
 
-def read(recipe, room: Path) -> list[str]:
-    pinned = pin_dataset(recipe, room)
-    assert pinned is not None
-    return [document[0].text for document in read_dataset(pinned, recipe.folder, room, recipe.settings.text_field)]
+def write_dataset(place: Path) -> None:
+    """A folder with Parquet files and a card, as a clone from the hub has them."""
+    (place / "data").mkdir(parents=True, exist_ok=True)
+    texts = [f"Cat number {number} sat on the mat and then slept." for number in range(300)]
+    pq.write_table(pa.table({"text": [*texts, None]}), place / "data" / "train-00000-of-00001.parquet")
+    pq.write_table(pa.table({"text": ["Held back."]}), place / "data" / "test-00000-of-00001.parquet")
+    (place / "README.md").write_text(CARD)
 
 
-def test_the_rows_of_the_split_are_the_documents(with_dataset: MakeRecipe, tmp_path: Path) -> None:
+def read(recipe: Recipe, room: Path) -> list[str]:
+    source = HubDataset(recipe.pin(room), recipe.folder, room)
+    return [document[0].text for document in source.documents(recipe.settings.text_field)]
+
+
+def test_the_rows_of_the_split_are_the_documents(with_dataset: WithDataset, tmp_path: Path) -> None:
     texts = read(with_dataset(), tmp_path / "room")
     assert len(texts) == 300
     assert texts[7] == "Cat number 7 sat on the mat and then slept."
     assert read(with_dataset(dataset_split="test"), tmp_path / "room") == ["Held back."]
 
 
-def test_conversations_are_read_too(with_dataset: MakeRecipe, tmp_path: Path) -> None:
+def test_conversations_are_read_too(with_dataset: WithDataset, tmp_path: Path) -> None:
     recipe = with_dataset(dataset_split="test")
     messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     for name in ("train", "test"):
         pq.write_table(pa.table({"messages": [messages]}), recipe.folder / f"cats/data/{name}-00000-of-00001.parquet")
-    pinned = pin_dataset(recipe, tmp_path / "room")
-    assert pinned is not None
-    assert list(read_dataset(pinned, recipe.folder, tmp_path / "room", "text")) == [
-        (Turn("user", "Hi"), Turn("assistant", "Hello"))
-    ]
+    source = HubDataset(recipe.pin(tmp_path / "room"), recipe.folder, tmp_path / "room")
+    assert list(source.documents("text")) == [(Turn("user", "Hi"), Turn("assistant", "Hello"))]
 
 
-def test_licence_card_and_revision_travel_with_the_model(with_dataset: MakeRecipe) -> None:
-    recipe = with_dataset(tokens=128)
-    trained = run(recipe)
-    facts = json.loads((trained.package.folder / "training/provenance.json").read_text())
-    pinned = pin_dataset(recipe, recipe.folder)
-    assert pinned is not None
-    assert facts["data"]["dataset"] == {
-        "id": "./cats", "config": "", "split": "train", "revision": pinned.revision, "licence": "CC-BY-4.0",
-    }  # fmt: skip
-    card = parse_card((trained.package.folder / "DATASET.md").read_bytes())[0]
-    assert (card.name, card.licence, card.description) == ("Cats", "CC-BY-4.0", "Stories of cats.")
-    assert card.source.startswith(f"./cats (Hugging Face dataset, revision {pinned.revision}, split train).")
-    assert 'data = "CC-BY-4.0"' in (trained.package.folder / "flatpack.toml").read_text()
-
-
-def test_another_file_is_another_revision(with_dataset: MakeRecipe, tmp_path: Path) -> None:
+def test_another_file_is_another_revision(with_dataset: WithDataset, tmp_path: Path) -> None:
     recipe = with_dataset()
-    first = prepare(recipe, tmp_path / "room").data_digest
+    first = data_digest([HubDataset(recipe.pin(tmp_path / "room"), recipe.folder, tmp_path)])
     pq.write_table(pa.table({"text": ["x"]}), recipe.folder / "cats/data/test-00000-of-00001.parquet")
-    assert prepare(recipe, tmp_path / "room").data_digest != first
+    assert data_digest([HubDataset(recipe.pin(tmp_path / "room"), recipe.folder, tmp_path)]) != first
 
 
 @pytest.mark.parametrize(
@@ -115,7 +112,7 @@ def test_another_file_is_another_revision(with_dataset: MakeRecipe, tmp_path: Pa
     ],
 )
 def test_what_the_dataset_has_not_is_named(
-    with_dataset: MakeRecipe, tmp_path: Path, settings: dict[str, object], words: str
+    with_dataset: WithDataset, tmp_path: Path, settings: dict[str, object], words: str
 ) -> None:
     with pytest.raises(BadFileError) as caught:
         read(with_dataset(**settings), tmp_path / "room")
@@ -124,30 +121,30 @@ def test_what_the_dataset_has_not_is_named(
 
 @pytest.mark.parametrize("name", ["../other", "./../other", "./", "cats", "a/b/c", "/etc/x", "parquet", "https://x/y"])
 def test_what_is_no_dataset_of_the_hub_nor_a_folder_of_the_recipe_is_refused(
-    with_dataset: MakeRecipe, tmp_path: Path, name: str
+    with_dataset: WithDataset, tmp_path: Path, name: str
 ) -> None:
     with pytest.raises(UsageError, match="dataset = "):
-        pin_dataset(with_dataset(dataset=name), tmp_path / "room")
+        with_dataset(dataset=name).pin(tmp_path / "room")
 
 
-def test_a_link_out_of_the_dataset_is_refused(with_dataset: MakeRecipe, tmp_path: Path) -> None:
+def test_a_link_out_of_the_dataset_is_refused(with_dataset: WithDataset, tmp_path: Path) -> None:
     recipe = with_dataset()
     (recipe.folder / "cats" / "more.txt").symlink_to("/etc/hostname")
     with pytest.raises(BadFileError, match="is a link"):
-        pin_dataset(recipe, tmp_path / "room")
+        recipe.pin(tmp_path / "room")
 
 
-def test_offline_uses_what_was_looked_up_and_nothing_else(with_dataset: MakeRecipe, tmp_path: Path) -> None:
+def test_offline_uses_what_was_looked_up_and_nothing_else(with_dataset: WithDataset, tmp_path: Path) -> None:
     room = tmp_path / "room"
     recipe = with_dataset(dataset="ada/cats")
     with pytest.raises(UsageError, match="ada/cats was not looked up before"):
-        pin_dataset(recipe, room, offline=True)
+        recipe.pin(room, offline=True)
     room.mkdir()
     pin = {"id": "ada/cats", "config": "", "split": "train", "asked": "", "revision": COMMIT, "card": CARD}
     (room / PIN).write_text(json.dumps(pin))
-    assert pin_dataset(recipe, room, offline=True) == PinnedDataset(**pin)
+    assert recipe.pin(room, offline=True) == PinnedDataset(**pin)
     with pytest.raises(UsageError):
-        pin_dataset(with_dataset(dataset="ada/cats", dataset_revision="v2"), room, offline=True)
+        with_dataset(dataset="ada/cats", dataset_revision="v2").pin(room, offline=True)
 
 
 @pytest.mark.parametrize(
@@ -165,11 +162,11 @@ def test_only_a_licence_that_is_known_is_taken_over(front: str, licence: str | N
 
 
 def test_without_the_extra_it_says_what_to_install(
-    with_dataset: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    with_dataset: WithDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pantry.workshop.data.hub_dataset.find_spec", lambda _: None)
     with pytest.raises(MissingExtraError) as caught:
-        pin_dataset(with_dataset(), tmp_path / "room")
+        with_dataset().pin(tmp_path / "room")
     assert "pantry-llm[datasets]" in str(caught.value.hint)
 
 
@@ -177,15 +174,17 @@ FROM_THE_HUB = """
 import json, sys
 from pathlib import Path
 from pantry.core.errors import PantryError
-from pantry.workshop.data.prepare import prepare
-from pantry.workshop.recipe import RecipeFolder, make_recipe
+from pantry.workshop.data.corpus import find_corpus
+from pantry.workshop.data.encoding import Encoder, text_layout
+from pantry.workshop.data.settings import DataSettings
+from pantry.workshop.data.token_set import token_set
 
 folder, room, steps = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 for settings, options in steps:
-    recipe = RecipeFolder(folder=folder, name="x", data=("data",), settings=make_recipe({"context": 32, **settings}))
     try:
-        data = prepare(recipe, room, **options)
-        print(data.dataset.revision, data.cleaned.documents)
+        corpus = find_corpus(folder, ["data"], DataSettings(**settings), room, **options)
+        tokens = token_set(corpus, room, lambda _: Encoder(str.encode, 256, text_layout()), key={})
+        print(corpus.dataset.pinned.revision, tokens.cleaned.documents)
     except PantryError as error:
         print(type(error).__name__, error.message)
 """

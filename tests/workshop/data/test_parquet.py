@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,7 @@ import pytest
 from pantry.core.errors import BadFileError, MissingExtraError
 from pantry.workshop.data import parquet
 from pantry.workshop.data.documents import Document, Turn
-from pantry.workshop.data.prepare import prepare
 from pantry.workshop.data.sources import find_files, read_documents
-from tests.workshop.conftest import MakeRecipe
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -68,7 +65,7 @@ def test_a_file_without_text_says_what_it_holds(tmp_path: Path, columns: dict[st
 def test_text_that_is_not_utf8_is_refused_with_its_row(tmp_path: Path) -> None:
     raw = pa.array([b"fine", b"f\xe9"], pa.binary())
     write(tmp_path, {"text": pa.Array.from_buffers(pa.string(), 2, raw.buffers())})
-    with pytest.raises(BadFileError, match=r"no whole Parquet file of UTF-8 text, after row 2"):
+    with pytest.raises(BadFileError, match=r"is not a whole Parquet file of UTF-8 text, after row 2"):
         read(tmp_path)
 
 
@@ -102,13 +99,3 @@ def test_without_pyarrow_it_says_what_to_install(tmp_path: Path, monkeypatch: py
     with pytest.raises(MissingExtraError) as caught:
         read(tmp_path)
     assert "pantry-llm[train]" in str(caught.value.hint)
-
-
-@pytest.mark.skipif(not find_spec("torch"), reason="needs the extra train")
-def test_a_recipe_with_parquet_is_prepared(make_folder: MakeRecipe, tmp_path: Path) -> None:
-    recipe = make_folder(text_field="story")
-    (recipe.folder / "data" / "text.txt").unlink()
-    write(recipe.folder / "data", {"story": [f"Story number {n} of the cat." for n in range(300)]})
-    prepared = prepare(recipe, tmp_path / "room")
-    assert prepared.cleaned.documents == 300
-    assert "Story number" in prepared.tokenizer.decode(prepared.train.ids[:200].tolist())

@@ -133,7 +133,7 @@ def test_transformers_loads_it_and_says_the_same(tmp_path: Path, case: str) -> N
     messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
     text = theirs.apply_chat_template(messages, tokenize=False)
     assert "<|endoftext|>" + text == tokenizer.decode(
-        tok.encode_document(tokenizer, (Turn("user", "Hi"), Turn("assistant", "Ho")))[0], skip_special_tokens=False
+        tok.encoder_of(tokenizer).encode((Turn("user", "Hi"), Turn("assistant", "Ho")))[0], skip_special_tokens=False
     )
     prompt = [tok.END_OF_TEXT_ID, *tok.encode_text(tokenizer, PROMPT)]
     wanted, _ = greedy(model, prompt, STEPS)

@@ -14,12 +14,12 @@ pytest.importorskip("torch")
 import torch
 
 from pantry.core.errors import BadFileError, ConflictError, MemoryBudgetError, TrainingError, UsageError
-from pantry.workshop.data.prepare import prepare
 from pantry.workshop.recipe import make_recipe
 from pantry.workshop.shape import Shape
 from pantry.workshop.training.loop import Trainer, choose_device
 from pantry.workshop.training.model import Llama, build_model
 from pantry.workshop.training.optimisers import ProcessorMuon, build_optimisers
+from pantry.workshop.training.prepare import prepare
 from pantry.workshop.training.schedule import Budget, rate
 from tests.workshop.conftest import MakeRecipe
 

@@ -34,13 +34,13 @@ from pantry.flatpack.check import check_source
 from pantry.flatpack.manifest import read_manifest
 from pantry.formats.gguf import read_header
 from pantry.operations.flatpacks import start_flatpack
-from pantry.workshop.data.prepare import prepare
 from pantry.workshop.recipe import RecipeFolder
 from pantry.workshop.training.checkpoint import load_checkpoint, save_checkpoint
 from pantry.workshop.training.loop import Progress, Trainer
 from pantry.workshop.training.metrics import Metrics, draw_losses, read_metrics
 from pantry.workshop.training.package import manifest_name
 from pantry.workshop.training.plan import check_fits, make_plan, training_bytes
+from pantry.workshop.training.prepare import prepare
 from pantry.workshop.training.run import Places, Trained, train
 from tests.workshop.conftest import MakeRecipe, write_text
 
@@ -192,6 +192,18 @@ def test_a_finished_training_goes_on_when_given_more(make_folder: MakeRecipe) ->
     assert watcher.steps == [21, 22, 23, 24]
 
 
+def test_a_token_file_that_is_gone_is_told_made_anew_and_the_training_goes_on(make_folder: MakeRecipe) -> None:
+    run(make_folder(tokens=1280))
+    lost = make_folder().folder.parent / "recipe-training" / "train-00000.tokens"
+    before = lost.read_bytes()
+    lost.unlink()
+    watcher = Seen()
+    assert run(make_folder(tokens=2560), watcher, resume=True).progress.tokens == 2560
+    assert watcher.stages["reading"].startswith("train-00000.tokens is missing in ")
+    assert watcher.stages["resumed"] == "at step 10"
+    assert lost.read_bytes() == before
+
+
 def test_resume_without_a_checkpoint_or_with_another_recipe_is_refused(make_folder: MakeRecipe) -> None:
     with pytest.raises(NotFoundError, match="no checkpoint"):
         run(make_folder(tokens=128), resume=True)
@@ -296,7 +308,7 @@ from pathlib import Path
 import torch
 from pantry.workshop.training.loop import Trainer
 from pantry.workshop.training.plan import make_plan
-from pantry.workshop.data.prepare import prepare
+from pantry.workshop.training.prepare import prepare
 from pantry.workshop.recipe import read_recipe
 torch.set_num_threads(1)
 recipe = read_recipe(Path(sys.argv[1]), {"preset": sys.argv[3], "batch": int(sys.argv[2])})
