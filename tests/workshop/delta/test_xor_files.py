@@ -201,7 +201,7 @@ import os, sys
 from pathlib import Path
 import numpy
 from pantry.core.errors import BadFileError
-from pantry.workshop import enc
+from pantry.workshop.delta import xor_files as enc
 
 mix = numpy.bitwise_xor
 
