@@ -87,7 +87,8 @@ def run(arguments: list[str]) -> int:
         if getattr(sys, name) is None:  # closed by the caller
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (it stays open as the stream)
     try:
-        result = typer.main.get_command(app_for(arguments)).main(arguments, prog_name="pantry", standalone_mode=False)
+        command = typer.main.get_command(app_for(arguments))
+        result = command.main(arguments, prog_name="pantry", standalone_mode=False)
         sys.stdout.flush()
     except PantryError as error:
         return _fail(error.message, error.hint, error.exit_code)
@@ -106,8 +107,10 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if os.environ.get("PANTRY_DEBUG"):
             raise
-        name = type(error).__name__
-        return _fail(f"A fault in Pantry itself: {name}: {error}", "Run again with PANTRY_DEBUG=1 to see where.", 1)
+        from pantry.cli._fault import report_fault
+
+        told = report_fault(arguments, error)
+        return _fail(told.message, told.hint, told.exit_code)
     return result if isinstance(result, int) else 0
 
 

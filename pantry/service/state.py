@@ -24,6 +24,7 @@ from pantry.core.errors import (
     PromptTooLongError,
     UsageError,
 )
+from pantry.core.faults import record_fault
 from pantry.core.paths import Paths
 from pantry.core.permissions import Action, Caller
 from pantry.core.refs import ModelName
@@ -199,9 +200,9 @@ class Gateway:
             await self.write(request, response, _sse.encode({"error": error_object(error)}))
         except ConnectionResetError:
             raise
-        except Exception:
+        except Exception as error:
             log.exception("a fault in the middle of an answer")
-            fault = PantryError("A fault in Pantry itself; the service's log says where.")
+            fault = record_fault(self.paths.fault_log, error, "writing an answer")
             await self.write(request, response, _sse.encode({"error": error_object(fault)}))
         await response.write_eof()
         return response

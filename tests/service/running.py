@@ -42,6 +42,7 @@ class Service:
     settings: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
     port: int = 0
+    program: tuple[str, ...] = (sys.executable, "-W", "error", "-m", "pantry")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -71,7 +72,7 @@ class Service:
 
     def start(self, *options: str) -> Service:
         """Start and wait until it is ready; fails with its output when it ends instead."""
-        command = [sys.executable, "-W", "error", "-m", "pantry", "up", "--port", str(free_port()), *options]
+        command = [*self.program, "up", "--port", str(free_port()), *options]
         self.process = subprocess.Popen(
             command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 import uvloop
 
+from pantry.core.paths import Paths
 from pantry.core.settings import Settings
 from pantry.service.models import Desk
 from pantry.service.native.calls import parse_call
@@ -19,7 +20,7 @@ assert FUNCTION_FILES
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), TimeoutError(), ConnectionResetError(), RuntimeError("bug")])
-def test_call_that_fails_with_any_error_is_answered(error: Exception) -> None:
+def test_call_that_fails_with_any_error_is_answered(error: Exception, paths: Paths) -> None:
     """The program waits for its reply: an OSError of the call is not one of the connection."""
 
     async def fails() -> dict[str, Any]:
@@ -29,7 +30,7 @@ def test_call_that_fails_with_any_error_is_answered(error: Exception) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             reader, writer = await asyncio.open_connection(sock=ours)
-            desk = cast(Desk, SimpleNamespace(gateway=SimpleNamespace(settings=Settings())))
+            desk = cast(Desk, SimpleNamespace(gateway=SimpleNamespace(settings=Settings(), paths=paths)))
             connection = _Connection(desk, reader, writer)
             await connection._run(parse_call({"function": "whoami", "id": 7}), fails())
             await connection.end()
