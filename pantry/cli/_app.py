@@ -86,6 +86,7 @@ def run(arguments: list[str]) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (it stays open as the stream)
+    command = None
     try:
         command = typer.main.get_command(app_for(arguments))
         result = command.main(arguments, prog_name="pantry", standalone_mode=False)
@@ -109,7 +110,7 @@ def run(arguments: list[str]) -> int:
             raise
         from pantry.cli._fault import report_fault
 
-        told = report_fault(arguments, error)
+        told = report_fault(command, arguments, error)
         return _fail(told.message, told.hint, told.exit_code)
     return result if isinstance(result, int) else 0
 

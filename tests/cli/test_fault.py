@@ -4,8 +4,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-from pantry.cli._fault import _without_values
+import typer
+
+from pantry.cli._app import app_for
+from pantry.cli._fault import without_values
 
 BREAKING = """
 import sys, pantry.install.installed as installed
@@ -20,6 +24,10 @@ sys.exit(run(sys.argv[1:]))
 def break_(home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", BREAKING, "list", "--json"]
     return subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True)
+
+
+def tree(words: list[str]) -> Any:
+    return typer.main.get_command(app_for(words))
 
 
 def test_message_names_the_log_that_holds_the_traceback(home: Path) -> None:
@@ -51,5 +59,10 @@ def test_log_that_cannot_be_written_leaves_no_traceback_on_the_terminal(home: Pa
 
 def test_prompts_keys_and_names_stay_out_of_the_log() -> None:
     words = ["run", "secret-model", "a prompt", "--system=secret words", "--json", "--max-tokens", "5", "--", "--raw"]
-    assert _without_values(words) == "pantry run --system --json --max-tokens"
-    assert _without_values(["app", "add", "secret"]) == "pantry app add"
+    assert without_values(tree(words), words) == "pantry run --system --json --max-tokens"
+    words = ["app", "add", "secret"]
+    assert without_values(tree(words), words) == "pantry app add"
+
+
+def test_fault_before_there_is_a_command_is_told_as_well() -> None:
+    assert without_values(None, ["run", "secret"]) == "pantry"
