@@ -14,6 +14,9 @@ import pytest
 from pantry.client.discovery import lock_holder
 from pantry.core.paths import Paths, find_paths
 from tests.gguf_files import GGUFBuilder
+from tests.skips import pytest_addoption, pytest_sessionfinish, pytest_terminal_summary
+
+__all__ = ["pytest_addoption", "pytest_sessionfinish", "pytest_terminal_summary"]
 
 
 @pytest.fixture(autouse=True)
