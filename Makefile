@@ -1,9 +1,10 @@
 # make run    the first answer: installs what it needs, starts the service, asks the starter model
-# make test   every test, as CI runs them
+# make test   every test, as CI runs them; what is skipped is told at the end
 # make check  lint, types and every test: what must pass before a commit lands on main
-# make fast   the tests that need no model and no browser, in about a minute
-# make bench  the measurements, as a Markdown table
-# make docs   the generated pages under docs/
+# make fast   the tests that start no real engine, browser or training
+# make bench  the measurements, as Markdown tables; what is compared with gets an environment of its own, .venv-peers
+# make docs   what is made from the code: pages under docs/, and what `pantry --help` lists
+# make test-tools   the programs that some tests need: a browser, its driver, a sandbox (apt, as root)
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,14 +12,23 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 PROMPT ?= Tell me a story about a fox.
 
-.PHONY: run test check fast lint types docs bench clean
+TEST_TOOLS := chromium chromium-driver bubblewrap xdg-utils
+TEST_OPTIONS ?=
+
+.PHONY: run test test-tools check fast lint types docs bench clean
 
 run: $(VENV)/.base
 	@$(BIN)/pantry run starter "$(PROMPT)"
 	@$(BIN)/python -m pantry.cli._next_steps $(BIN)/pantry
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TEST_OPTIONS)
+
+test-tools:
+	@if command -v chromedriver && command -v bwrap && command -v xdg-mime; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(TEST_TOOLS); \
+	else echo "On Debian, run as root: apt-get install $(TEST_TOOLS)"; exit 1; fi
 
 fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
@@ -36,7 +46,6 @@ docs: $(VENV)/.dev
 	$(BIN)/python -m docs.generate
 
 bench: $(VENV)/.dev
-	$(PIP) install -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m bench
 
 $(BIN)/python:
@@ -54,4 +63,4 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@ $(VENV)/.base
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) .venv-peers build dist

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from bench._peers import peer
 from bench._report import machine, median, print_table
 from bench._streams import Target, stream
 from tests.service.running import free_port
@@ -132,7 +133,7 @@ async def load(target: Target, streams: int, rate: int) -> tuple[list[float], in
 
 def measure(name: str, socket: Path) -> list[str]:
     port = free_port()
-    command = [sys.executable, "-c", PROXIES[name], str(socket), str(port)]
+    command = [peer("python"), "-c", PROXIES[name], str(socket), str(port)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as proxy:
         try:
             target = Target(port=port)

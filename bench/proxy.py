@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench._peers import peer
 from bench._report import machine, median, print_table, verdict
 from bench._streams import Target, whole
 from tests.service.running import Service, free_port, starting
@@ -56,8 +57,7 @@ def litellm_proxy(socket: Path, folder: Path) -> Iterator[Target]:
         f"model_list:\n  - model_name: starter\n    litellm_params:\n      model: openai/starter\n"
         f"      api_base: http://127.0.0.1:{forward}/v1\n      api_key: none\n"
     )
-    program = Path(sys.executable).parent / "litellm"
-    command = [str(program), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
+    command = [peer("litellm"), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
     key = "sk-measuring-on-loopback-only"
     variables = {**os.environ, "LITELLM_MASTER_KEY": key, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     log = (folder / "litellm.log").open("wb")

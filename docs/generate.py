@@ -11,6 +11,8 @@ import typer
 from aiohttp import web
 
 from pantry.cli._app import build_app
+from pantry.cli._overview import FILE as OVERVIEW
+from pantry.cli._overview import Listed
 from pantry.core.errors import INTERRUPTED_EXIT_CODE, error_classes
 from pantry.core.settings import Settings
 from pantry.service.app import main_surfaces
@@ -96,11 +98,27 @@ def commands_page() -> str:
     return "".join(parts).rstrip("\n") + "\n"
 
 
+def overview() -> str:
+    """What `pantry --help` lists (pantry/cli/commands.tsv)."""
+    lines = []
+    for name, command in typer.main.get_command(build_app()).commands.items():  # type: ignore[attr-defined]
+        lines.append(Listed(name, module_of(command), command.rich_help_panel, first_paragraph(command.help)))
+    return "".join("\t".join(line) + "\n" for line in lines)
+
+
+def module_of(command: Any) -> str:
+    """The file of pantry/cli that offers a command or group of commands."""
+    while children := getattr(command, "commands", None):
+        command = next(iter(children.values()))
+    return str(command.callback.__module__).removeprefix("pantry.cli.")
+
+
 PAGES = {
     "settings.md": settings_page,
     "errors.md": errors_page,
     "routes.md": routes_page,
     "commands.md": commands_page,
+    str(OVERVIEW): overview,
 }
 
 

@@ -1,10 +1,12 @@
 """The command line: one thin file per group of commands, found by name; each offers `register(app)`.
 
-Only typer is imported to show help; what a command needs is imported inside it.
+Only typer is imported to show help, and of the files only that of the command that is named (`_overview.py`); what a
+command needs is imported inside it.
 """
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import NoReturn
 
@@ -16,6 +18,8 @@ def main() -> NoReturn:
 
         print(f"pantry {__version__}")
         sys.exit(0)
+    if sys.argv[1:] in ([], ["--help"], ["-h"]):
+        gc.disable()  # the process prints one page and ends: a tenth of its time would go into collecting garbage
     try:
         from pantry.cli._app import run
 

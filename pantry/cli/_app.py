@@ -11,6 +11,7 @@ from pathlib import Path
 
 import typer
 
+from pantry.cli._overview import Listed, read_overview
 from pantry.core.errors import INTERRUPTED_EXIT_CODE, PantryError, StorageError
 from pantry.core.units import printable
 
@@ -22,6 +23,32 @@ Start with: pantry run starter "Tell me a story about a fox."
 
 def build_app() -> typer.Typer:
     """The whole command tree. Imports the thin command files, nothing behind them."""
+    app = _root()
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        if not module.name.startswith("_"):
+            _register(app, module.name)
+    return app
+
+
+def app_for(arguments: list[str]) -> typer.Typer:
+    """The part of the command tree that answers this command line.
+
+    Only the file of the command that is named is imported. Where none is, the overview is shown or a name is wrong,
+    for which names and help texts are enough.
+    """
+    commands = read_overview()
+    word = next((word for word in arguments if not word.startswith("-")), None)
+    named = next((command for command in commands if command.name == word), None)
+    app = _root()
+    if named is not None:
+        _register(app, named.module)
+        return app
+    for command in commands:
+        _list(app, command)
+    return app
+
+
+def _root() -> typer.Typer:
     app = typer.Typer(
         help=HELP,
         no_args_is_help=True,
@@ -41,10 +68,17 @@ def build_app() -> typer.Typer:
             typer.echo(f"pantry {__version__}")
             raise typer.Exit
 
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        if not module.name.startswith("_"):
-            importlib.import_module(f"pantry.cli.{module.name}").register(app)
     return app
+
+
+def _register(app: typer.Typer, module: str) -> None:
+    importlib.import_module(f"pantry.cli.{module}").register(app)
+
+
+def _list(app: typer.Typer, command: Listed) -> None:
+    @app.command(command.name, help=command.help, rich_help_panel=command.panel)
+    def listed() -> None:
+        """Never called: a command line that names it gets the command itself."""
 
 
 def run(arguments: list[str]) -> int:
@@ -52,8 +86,10 @@ def run(arguments: list[str]) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (it stays open as the stream)
+    command = None
     try:
-        result = typer.main.get_command(build_app()).main(arguments, prog_name="pantry", standalone_mode=False)
+        command = typer.main.get_command(app_for(arguments))
+        result = command.main(arguments, prog_name="pantry", standalone_mode=False)
         sys.stdout.flush()
     except PantryError as error:
         return _fail(error.message, error.hint, error.exit_code)
@@ -72,8 +108,10 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if os.environ.get("PANTRY_DEBUG"):
             raise
-        name = type(error).__name__
-        return _fail(f"A fault in Pantry itself: {name}: {error}", "Run again with PANTRY_DEBUG=1 to see where.", 1)
+        from pantry.cli._fault import report_fault
+
+        told = report_fault(command, arguments, error)
+        return _fail(told.message, told.hint, told.exit_code)
     return result if isinstance(result, int) else 0
 
 

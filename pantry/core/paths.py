@@ -57,6 +57,11 @@ class Paths:
         return self.data / "jobs"
 
     @property
+    def fault_log(self) -> Path:
+        """The tracebacks of faults in Pantry itself, of commands and of the service."""
+        return self.logs / "faults.log"
+
+    @property
     def socket(self) -> Path:
         return self.run / "pantry.sock"
 

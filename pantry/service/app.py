@@ -7,6 +7,7 @@ import logging
 from aiohttp import web
 
 from pantry.core.errors import BusyError, NotFoundError, PantryError, UnauthorisedError, UsageError, did_you_mean
+from pantry.core.faults import record_fault
 from pantry.service import health
 from pantry.service.api._auto import tell_choice
 from pantry.service.context import CONTEXT, ServiceContext
@@ -64,9 +65,10 @@ async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse
     except ConnectionResetError:
         log.debug("the client of %s left", request.path)
         return web.Response(status=_CLIENT_LEFT)
-    except Exception:
+    except Exception as error:
         log.exception("a fault while handling %s %s", request.method, request.path)
-        told = PantryError("A fault in Pantry itself; the service's log says where.")
+        fault_log = request.app[GATEWAY].paths.fault_log
+        told = record_fault(fault_log, error, f"handling {request.method} {request.path!r}")
     return error_response(told, surface_of(request))
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from pantry.access.usage import FLUSH_EVERY
 from pantry.core.errors import PantryError
+from pantry.core.faults import record_fault
 from pantry.core.refs import ModelName
 from pantry.engines.processes.guard import PARENT_VARIABLE
 from pantry.operations.jobs.kind import KINDS
@@ -120,9 +121,10 @@ class JobRunner:
             self._requests.finish(request.id, "done", outcome)
         except PantryError as error:
             self._requests.finish(request.id, "failed", str(error))
-        except Exception:
+        except Exception as error:
             log.exception("a fault while doing request %s", request.id)
-            self._requests.finish(request.id, "failed", "A fault in Pantry itself; the service's log says where.")
+            told = record_fault(self._gateway.paths.fault_log, error, f"doing a request to {request.kind}")
+            self._requests.finish(request.id, "failed", str(told))
         finally:
             self._doing.discard(request.id)
 

@@ -3,6 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+from typer.testing import CliRunner
+
+from pantry.cli._app import app_for, build_app
+from pantry.cli._overview import read_overview
+
 PANTRY = [sys.executable, "-W", "error", "-m", "pantry"]
 
 
@@ -30,3 +36,33 @@ def test_help_imports_no_engine_and_no_server() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "HEAVY []" in done.stderr
+
+
+@pytest.mark.parametrize("width", ["40", "80", "200"])
+def test_overview_from_the_file_is_the_one_of_the_whole_tree(width: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    quick, whole = (
+        CliRunner().invoke(app, ["--help"], prog_name="pantry") for app in (app_for(["--help"]), build_app())
+    )
+    assert quick.exit_code == 0
+    assert quick.output == whole.output
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [(["run", "--help"], ["run"]), (["app", "--help"], ["apps"]), (["--help"], []), (["rnu"], [])],
+)
+def test_only_the_file_of_the_named_command_is_imported(words: list[str], expected: list[str]) -> None:
+    code = (
+        f"import sys\nfrom pantry.cli._app import run\nrun({words})\n"
+        "names = [name.removeprefix('pantry.cli.') for name in sys.modules if name.startswith('pantry.cli.')]\n"
+        "print('FILES', *sorted(name for name in names if not name.startswith('_')), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].split() == ["FILES", *expected]
+
+
+def test_every_command_answers_by_its_name() -> None:
+    for command in read_overview():
+        result = CliRunner().invoke(app_for([command.name]), [command.name, "--help"], prog_name="pantry")
+        assert (result.exit_code, command.name in result.output) == (0, True), command.name

@@ -23,7 +23,7 @@ def bwrap() -> None:
     try:
         require_sandbox()
     except UsageError as error:
-        pytest.skip(error.message)
+        pytest.skip(f"{error.message} (make test-tools)")
 
 
 @pytest.fixture

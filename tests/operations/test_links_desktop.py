@@ -62,7 +62,7 @@ def test_paths_with_special_characters_stay_one_word(
         assert (done.returncode, done.stdout) == (0, "")
 
 
-@pytest.mark.skipif(shutil.which("xdg-mime") is None, reason="xdg-mime is not installed (xdg-utils)")
+@pytest.mark.skipif(shutil.which("xdg-mime") is None, reason="xdg-mime is not installed: make test-tools")
 def test_desktop_knows_the_scheme_and_forgets_it(data: Path) -> None:
     def chosen() -> str:
         asked = subprocess.run(["xdg-mime", "query", "default", SCHEME], capture_output=True, text=True)

@@ -25,7 +25,7 @@ def _bwrap() -> None:
     try:
         require_sandbox()
     except UsageError as error:
-        pytest.skip(error.message)
+        pytest.skip(f"{error.message} (make test-tools)")
 
 
 @pytest.fixture

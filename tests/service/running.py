@@ -40,8 +40,10 @@ class Service:
 
     home: Path
     settings: dict[str, str] = field(default_factory=dict)
-    process: PantryProcess | None = None
+    process: PantryProcess | subprocess.Popen[str] | None = None
     port: int = 0
+    program: tuple[str, ...] = ()
+    """What to run in place of `pantry`, as a process that was not forked."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -72,7 +74,17 @@ class Service:
     def start(self, *options: str) -> Service:
         """Start and wait until it is ready; fails with its output when it ends instead."""
         words = ("up", "--port", str(free_port()), *options)
-        self.process = PantryProcess(*words, env=self.environment, merged=True)
+        if self.program:
+            self.process = subprocess.Popen(
+                [*self.program, *words],
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        else:
+            self.process = PantryProcess(*words, env=self.environment, merged=True)
+        assert self.process.stdout
         seen = []
         for line in self.process.stdout:
             seen.append(line)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pantry.core.errors import PantryError
+from pantry.core.faults import record_fault
 from pantry.core.paths import Paths
 from pantry.operations.jobs.context import Heartbeat, JobContext
 from pantry.operations.jobs.kind import KINDS, JobKind
@@ -110,9 +110,9 @@ def _record_end(context: JobContext, error: BaseException | None) -> None:
             context.log(str(error))
             jobs.finish(job, "failed", error=JobError.of(error))
         elif not isinstance(error, KeyboardInterrupt):
-            context.log("".join(traceback.format_exception(error)))
-            fault = f"A fault in Pantry itself: {type(error).__name__}: {error}"
-            jobs.finish(job, "failed", error=JobError(PantryError.code, fault, f"See: pantry jobs log {job.id[:8]}"))
+            fault = record_fault(paths.fault_log, error, f"doing a job of the kind {job.kind}", quote=True)
+            context.log(str(fault))
+            jobs.finish(job, "failed", error=JobError.of(fault))
         elif job.foreground or jobs.state_of(job.id) == "cancelling":
             jobs.finish(job, "cancelled")
         else:

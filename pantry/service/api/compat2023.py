@@ -18,6 +18,7 @@ from aiohttp import web
 
 from pantry.access.requests import ask, ask_for_permissions, own_request
 from pantry.core.errors import ForbiddenError, ModelNotFoundError, PantryError, UnauthorisedError, UsageError
+from pantry.core.faults import record_fault
 from pantry.core.permissions import Action, Caller, decide
 from pantry.core.refs import ModelName
 from pantry.service.api import _compat2023_forms as forms
@@ -67,9 +68,10 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         return web.Response(status=error.status, text=error.reason)
     except ConnectionResetError:
         return web.Response(status=499)
-    except Exception:
+    except Exception as error:
         log.exception("a fault while handling %s", request.path)
-        return web.Response(status=500, text="A fault in Pantry itself; the service's log says where.")
+        told = record_fault(gateway.paths.fault_log, error, f"handling {request.path!r}")
+        return web.Response(status=500, text=str(told))
 
 
 def _error(error: PantryError) -> web.Response:

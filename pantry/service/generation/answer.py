@@ -13,6 +13,7 @@ import aiohttp
 from aiohttp import web
 
 from pantry.core.errors import BusyError, EngineError, PantryError, PromptTooLongError, UsageError
+from pantry.core.faults import record_fault
 from pantry.core.permissions import Caller
 from pantry.core.settings import Settings
 from pantry.engines.worker import Worker
@@ -129,9 +130,10 @@ async def _stream(request: web.Request, running: _Running, translator: Translato
         out.append(translator.feed(Failure(error)))
     except ConnectionResetError:
         raise
-    except Exception:
+    except Exception as error:
         log.exception("a fault in the middle of an answer")
-        out.append(translator.feed(Failure(PantryError("A fault in Pantry itself; the service's log says where."))))
+        fault = record_fault(request.app[GATEWAY].paths.fault_log, error, "writing an answer")
+        out.append(translator.feed(Failure(fault)))
     await _flush(request, response, out, settings)
     await response.write_eof()
     return response

@@ -16,6 +16,7 @@ from socket import socket
 from typing import Any
 
 from pantry.core.errors import BusyError, ForbiddenError, PantryError, TooLargeError, UsageError
+from pantry.core.faults import record_fault
 from pantry.core.foreign_json import parse_json
 from pantry.core.permissions import NOBODY, OWNER, Caller
 from pantry.service.context import ServiceContext
@@ -145,8 +146,8 @@ class _Connection:
         except PantryError as error:
             await self.send(_with_id(failure(error), call.id if call else _id_of(line)))
             return
-        except Exception:
-            await self._admit_fault(call)
+        except Exception as error:
+            await self._admit_fault(call, error)
             return
         if isinstance(result, dict):
             await self.send(_with_id(success(result), call.id))
@@ -167,14 +168,15 @@ class _Connection:
                     await self.send(_with_id(reply, call.id))
         except LeftError:
             log.debug("a program left before its answer")
-        except Exception:
+        except Exception as error:
             with contextlib.suppress(LeftError):
-                await self._admit_fault(call)
+                await self._admit_fault(call, error)
 
-    async def _admit_fault(self, call: Call | None) -> None:
-        """Log the exception being handled and tell the program that it was not its doing."""
-        log.exception("a fault while answering %s", call.function.name if call else "a line")
-        fault = failure(PantryError("A fault in Pantry itself; the service's log says where."))
+    async def _admit_fault(self, call: Call | None, error: Exception) -> None:
+        """Log an exception and tell the program that it was not its doing."""
+        doing = f"answering {call.function.name if call else 'a line'}"
+        log.error("a fault while %s", doing, exc_info=error)
+        fault = failure(record_fault(self._service.gateway.paths.fault_log, error, doing))
         await self.send(_with_id(fault, call.id if call else None))
 
     def _caller(self, call: Call) -> Caller:

@@ -116,8 +116,9 @@ def test_a_fault_names_the_log_that_holds_its_traceback(paths: Paths, jobs: Jobs
     assert failed.error
     assert (failed.state, failed.error.code) == ("failed", "internal_error")
     assert failed.error.message == "A fault in Pantry itself: ZeroDivisionError: a nightmare"
-    assert failed.error.hint == f"See: pantry jobs log {job.id[:8]}"
-    assert "Traceback (most recent call last)" in read_log(paths, job.id)[0]
+    assert failed.error.hint == f"Its traceback is in {paths.fault_log}."
+    assert str(paths.fault_log) in read_log(paths, job.id)[0]
+    assert "Traceback (most recent call last)" in paths.fault_log.read_text()
 
 
 def test_an_unknown_kind_makes_no_job(paths: Paths, jobs: Jobs) -> None:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 import uvloop
 
+from pantry.core.paths import Paths
 from pantry.core.settings import Settings
 from pantry.service.context import ServiceContext
 from pantry.service.native.calls import parse_call
@@ -16,7 +17,7 @@ from pantry.service.native.socket import _Connection
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), TimeoutError(), ConnectionResetError(), RuntimeError("bug")])
-def test_call_that_fails_with_any_error_is_answered(error: Exception) -> None:
+def test_call_that_fails_with_any_error_is_answered(error: Exception, paths: Paths) -> None:
     """The program waits for its reply: an OSError of the call is not one of the connection."""
 
     async def fails() -> dict[str, Any]:
@@ -26,7 +27,7 @@ def test_call_that_fails_with_any_error_is_answered(error: Exception) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             reader, writer = await asyncio.open_connection(sock=ours)
-            service = cast(ServiceContext, SimpleNamespace(gateway=SimpleNamespace(settings=Settings())))
+            service = cast(ServiceContext, SimpleNamespace(gateway=SimpleNamespace(settings=Settings(), paths=paths)))
             connection = _Connection(service, reader, writer)
             await connection._run(parse_call({"function": "whoami", "id": 7}), fails())
             await connection.end()
@@ -36,7 +37,7 @@ def test_call_that_fails_with_any_error_is_answered(error: Exception) -> None:
     assert (reply["id"], reply["status"], reply["code"]) == (7, "error", "internal_error")
 
 
-def test_program_that_left_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+def test_program_that_left_is_no_fault(caplog: pytest.LogCaptureFixture, paths: Paths) -> None:
     """uvloop, unlike asyncio, raises when something is written to a connection that is closed."""
 
     async def told() -> dict[str, Any]:
@@ -46,7 +47,7 @@ def test_program_that_left_is_no_fault(caplog: pytest.LogCaptureFixture) -> None
         ours, theirs = socket.socketpair()
         theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours)
-        service = cast(ServiceContext, SimpleNamespace(gateway=SimpleNamespace(settings=Settings())))
+        service = cast(ServiceContext, SimpleNamespace(gateway=SimpleNamespace(settings=Settings(), paths=paths)))
         connection = _Connection(service, reader, writer)
         writer.transport.abort()
         await asyncio.sleep(0.01)

@@ -22,7 +22,7 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 DRIVER = shutil.which("chromedriver")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not (BROWSER and DRIVER), reason="no browser: apt install chromium chromium-driver"),
+    pytest.mark.skipif(not (BROWSER and DRIVER), reason="no browser or no driver for it: make test-tools"),
 ]
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 

@@ -1,0 +1,99 @@
+"""A fault in the service itself, on every surface: the reply names a log, and that log holds the traceback."""
+
+import http.client
+import json
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from pantry.access.apps import list_apps
+from pantry.access.requests import Limits, decide_request
+from tests.service.calling import Line, make_app
+from tests.service.running import Service, events, free_port
+
+pytestmark = pytest.mark.slow
+BREAKING = """
+from pantry.engines.pool import Pool
+from pantry.service.metrics import Measure
+from pantry.store.models import Store
+
+def break_(kind, name):
+    def broken(*arguments, **more):
+        raise ZeroDivisionError("the words of " + name)
+    setattr(kind, name, broken)
+
+break_(Store, "list")
+break_(Pool, "unload")
+break_(Measure, "saw")
+from pantry.cli import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    home = tmp_path_factory.mktemp("faults") / "home"
+    settings = {"PANTRY_COMPAT_2023_PORT": str(free_port()), "PANTRY_COMPAT_2023_SOCKET": str(home / "2023.sock")}
+    service = Service(home, settings, program=(sys.executable, "-W", "error", "-c", BREAKING))
+    service.add_echo("echo")
+    try:
+        yield service.start("--compat-2023")
+    finally:
+        service.stop()
+
+
+def check(service: Service, told: str, doing: str, name: str) -> None:
+    """`told` names the log; its last entry says what was done and where it broke."""
+    log = service.paths.fault_log
+    assert told == f"A fault in Pantry itself: ZeroDivisionError. Its traceback is in {log}."
+    entry = log.read_text().rpartition("while: ")[2]
+    assert entry.startswith(f"{doing}\nTraceback")
+    assert f"ZeroDivisionError: the words of {name}\n" in entry
+
+
+def test_route_that_breaks(service: Service) -> None:
+    status, answer = service.ask("GET", "/v1/models")
+    assert (status, answer["error"]["code"]) == (500, "internal_error")
+    check(service, answer["error"]["message"], "handling GET '/v1/models'", "list")
+
+
+def test_answer_that_breaks_in_the_middle(service: Service) -> None:
+    body = {"model": "echo", "prompt": "a secret", "stream": True}
+    _, _, content = service.ask_raw("POST", "/v1/completions", body)
+    check(service, events(content)[-1]["error"]["message"], "writing an answer", "saw")
+    assert "a secret" not in service.paths.fault_log.read_text()
+
+
+def test_line_of_the_call_socket_that_breaks(service: Service) -> None:
+    with Line(service) as line:
+        check(service, line.ask("list_models")["message"], "answering list_models", "list")
+
+
+def test_request_that_breaks_once_it_is_approved(service: Service) -> None:
+    with Line(service) as line:
+        line.value("load_llm", {"model": "echo"})
+    key = make_app(service.paths, "Asker", "request-unload")
+    with Line(service) as line:
+        request = line.value("unload_llm", {"model": "echo"}, key=key)["request"]
+        decide_request(service.paths, request["id"], Limits())
+        done = line.value("wait_request", {"request": request["id"]})
+    assert done["state"] == "failed"
+    check(service, done["outcome"], "doing a request to unload", "unload")
+
+
+def test_call_of_the_2023_release_that_breaks(service: Service) -> None:
+    key = make_app(service.paths, "Old", "view")
+    (app,) = [app.id for app in list_apps(service.paths) if app.name == "Old"]
+    connection = http.client.HTTPConnection("127.0.0.1", int(service.settings["PANTRY_COMPAT_2023_PORT"]), timeout=20)
+    connection.request("POST", "/get_available_llms", json.dumps({"user_id": app, "api_key": key}))
+    response = connection.getresponse()
+    told = response.read().decode()
+    connection.close()
+    assert response.status == 500
+    check(service, told, "handling '/get_available_llms'", "list")
+
+
+def test_log_is_the_owners_alone(service: Service) -> None:
+    service.ask("GET", "/v1/models")
+    assert service.paths.fault_log.stat().st_mode & 0o777 == 0o600
