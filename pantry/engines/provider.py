@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import re
@@ -12,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pantry.core.errors import BadFileError, EngineError, MissingExtraError, UsageError
+from pantry.core.hosts import is_loopback
 
 FORMAT = "remote"
 """What the store calls the format of such a description: a JSON object with the fields of Provider."""
@@ -100,18 +100,9 @@ def _check_url(text: str) -> None:
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         host, parts = "", urlsplit("")
-    safe = parts.scheme == "https" or (parts.scheme == "http" and _is_here(host))
+    safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
     if not host or not safe or parts.username or parts.query or parts.fragment or not text.isprintable():
         raise UsageError(
             f"{text[:120]!r} is not an address of a provider.",
             hint="It begins with https:// (http:// only for this machine), like https://api.example/v1.",
         )
-
-
-def _is_here(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -125,16 +125,6 @@ def hostname(header: str | None) -> str:
         return ""
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a service that listens on `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)

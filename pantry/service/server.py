@@ -22,6 +22,7 @@ from pantry.access.usage import UsageCounter
 from pantry.client.discovery import ServiceInfo, read_service_info
 from pantry.core.errors import ConflictError, ServiceUnavailableError, StorageError, UsageError
 from pantry.core.files import storage_errors, write_atomically
+from pantry.core.hosts import is_loopback
 from pantry.core.locks import signed_lock
 from pantry.core.paths import Paths, make_private
 from pantry.core.ports import PORT_TRIES
@@ -32,7 +33,6 @@ from pantry.evaluation.speeds import Speeds
 from pantry.formats.parts import PlacedPart
 from pantry.service.app import build_app
 from pantry.service.context import ServiceContext
-from pantry.service.guard import is_loopback
 from pantry.service.listen import allow_descriptors, bind_unix, limited
 from pantry.service.metrics import Metrics
 from pantry.service.native.socket import CallServer

@@ -10,7 +10,7 @@ import pytest
 
 from pantry.core.errors import ForbiddenError
 from pantry.core.settings import Settings
-from pantry.service.guard import check_host, check_origin, hostname, is_loopback
+from pantry.service.guard import check_host, check_origin, hostname
 from tests.processes import run_pantry
 from tests.service.running import Service, starting
 
@@ -85,21 +85,6 @@ def test_address_listened_on_is_a_good_host_and_names_are_not() -> None:
 def test_own_pages_may_call() -> None:
     check_origin("http://127.0.0.1:7490", "127.0.0.1:7490", Settings())
     check_origin(None, "127.0.0.1:7490", Settings())
-
-
-@pytest.mark.parametrize(
-    ("host", "private"),
-    [
-        ("127.0.0.1", True),
-        ("::1", True),
-        ("localhost", True),
-        ("0.0.0.0", False),
-        ("::", False),
-        ("lab.example", False),
-    ],
-)
-def test_loopback_addresses(host: str, private: bool) -> None:
-    assert is_loopback(host) is private
 
 
 def test_bind_beyond_loopback_without_keys_is_refused(home_folder: Path) -> None:

@@ -23,28 +23,20 @@ from aiohttp import web
 
 from pantry.engines.processes.guard import die_with_parent
 from pantry.engines.processes.script import deltas_of, last_reason
+from pantry.engines.processes.server import WorkerServer, serve
 
 
-class EchoServer:
-    """Serves one echo model; `active` counts the answers being written."""
+class EchoServer(WorkerServer):
+    """Serves one echo model."""
 
     def __init__(self, model: dict[str, Any], name: str, context: int) -> None:
-        self.model, self.name, self.context, self.active = model, name, context, 0
+        super().__init__()
+        self.model, self.name, self.context = model, name, context
 
     def app(self) -> web.Application:
-        app = web.Application(client_max_size=1 << 30)
-        app.router.add_get("/health", self.health)
-        app.router.add_get("/slots", self.slots)
-        app.router.add_post("/v1/chat/completions", self.chat)
-        app.router.add_post("/v1/completions", self.completions)
+        app = super().app()
         app.router.add_post("/v1/embeddings", self.embeddings)
         return app
-
-    async def health(self, request: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
-
-    async def slots(self, request: web.Request) -> web.Response:
-        return web.json_response([{"id": 0, "is_processing": self.active > 0}])
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -159,15 +151,6 @@ def vector_of(text: str, size: int) -> list[float]:
     return [value / length for value in values]
 
 
-async def serve(model: dict[str, Any], name: str, socket: str, context: int) -> None:
-    """Serve until standard input ends."""
-    runner = web.AppRunner(EchoServer(model, name, context).app(), handler_cancellation=True, access_log=None)
-    await runner.setup()
-    await web.UnixSite(runner, socket).start()
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)
-    os._exit(0)
-
-
 def main() -> None:
     die_with_parent()
     os.umask(0o077)
@@ -177,7 +160,7 @@ def main() -> None:
         sys.exit("load failed: the echo model says so")
     if model.get("load") == "hang":
         sys.stdin.buffer.read()
-    asyncio.run(serve(model, name, socket, int(context)))
+    asyncio.run(serve(EchoServer(model, name, int(context)).app(), socket))
 
 
 if __name__ == "__main__":

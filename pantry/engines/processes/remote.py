@@ -19,6 +19,7 @@ from aiohttp.http_exceptions import LineTooLong
 
 from pantry.core.errors import PantryError
 from pantry.engines.processes.guard import die_with_parent
+from pantry.engines.processes.server import WorkerServer, serve
 from pantry.engines.provider import Provider, read_provider
 
 OWN_FIELDS = frozenset({"return_progress", "json_schema", "chat_template_kwargs"})
@@ -30,27 +31,20 @@ MAX_ERROR = 100_000  # bytes of an error that are read
 _DATA = b"data: "
 
 
-class RemoteServer:
-    """Serves one model at a provider; `active` counts the answers being passed on."""
+class RemoteServer(WorkerServer):
+    """Serves one model at a provider."""
 
     def __init__(self, provider: Provider, name: str, key: str | None, session: aiohttp.ClientSession) -> None:
-        self.provider, self.name, self.key, self.session, self.active = provider, name, key, session, 0
+        super().__init__()
+        self.provider, self.name, self.key, self.session = provider, name, key, session
 
-    def app(self) -> web.Application:
-        app = web.Application(client_max_size=1 << 30)
-        app.router.add_get("/health", self.health)
-        app.router.add_get("/slots", self.slots)
-        app.router.add_post("/v1/chat/completions", self.forward)
-        app.router.add_post("/v1/completions", self.forward)
-        return app
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        return await self._forward(request)
 
-    async def health(self, request: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
+    async def completions(self, request: web.Request) -> web.StreamResponse:
+        return await self._forward(request)
 
-    async def slots(self, request: web.Request) -> web.Response:
-        return web.json_response([{"id": 0, "is_processing": self.active > 0}])
-
-    async def forward(self, request: web.Request) -> web.StreamResponse:
+    async def _forward(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         sent = {name: value for name, value in body.items() if name not in OWN_FIELDS} | {"model": self.provider.model}
         url = self.provider.url.rstrip("/") + request.path.removeprefix("/v1")
@@ -105,19 +99,15 @@ def _error(status: int, message: str) -> web.Response:
     return web.json_response({"error": {"message": message, "type": "provider_error"}}, status=status)
 
 
-async def serve(provider: Provider, name: str, key: str | None, socket: str) -> None:
-    """Serve until standard input ends."""
+async def run(provider: Provider, name: str, key: str | None, socket: str) -> None:
+    """Pass calls on until standard input ends."""
     session = aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=SILENCE),
         read_bufsize=MAX_LINE,
         trust_env=provider.url.startswith("https://"),  # a proxy must not see a key that travels in the clear
         cookie_jar=aiohttp.DummyCookieJar(),
     )
-    runner = web.AppRunner(RemoteServer(provider, name, key, session).app(), handler_cancellation=True, access_log=None)
-    await runner.setup()
-    await web.UnixSite(runner, socket).start()
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)
-    os._exit(0)
+    await serve(RemoteServer(provider, name, key, session).app(), socket)
 
 
 def main() -> None:
@@ -129,7 +119,7 @@ def main() -> None:
         key = provider.find_key()
     except PantryError as error:
         sys.exit(f"load failed: {error}")
-    asyncio.run(serve(provider, name, key, socket))
+    asyncio.run(run(provider, name, key, socket))
 
 
 if __name__ == "__main__":
