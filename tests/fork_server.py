@@ -104,7 +104,8 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
-    sys.path[0] = request["cwd"]
+    extra = request["env"].get("PYTHONPATH", "")
+    sys.path[0:1] = [request["cwd"], *(part for part in extra.split(os.pathsep) if part and part not in sys.path)]
     main = str(Path(sys.modules["pantry"].__file__ or "").with_name("__main__.py"))
     sys.argv = [main if request["words"][0] == "pantry" else request["words"][0], *request["words"][1:]]
 
