@@ -24,7 +24,9 @@ from pantry.core.errors import (
     error_from_reply,
 )
 from pantry.core.paths import find_paths, make_private
+from pantry.service.api import openai
 from pantry.service.app import error_response
+from pantry.service.native import http as native
 from pantry.service.native.calls import failure
 from tests.service.running import Service, starting
 
@@ -45,12 +47,12 @@ def body_of(response: web.Response) -> object:
 
 
 def over_http(error: PantryError) -> PantryError:
-    response = error_response(error)
+    response = error_response(error, openai.surface)
     return error_from_reply(body_of(response), response.status)
 
 
 def over_native_http(error: PantryError) -> PantryError:
-    response = error_response(error, native=True)
+    response = error_response(error, native.surface)
     return error_from_reply(body_of(response), response.status)
 
 
