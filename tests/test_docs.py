@@ -21,3 +21,19 @@ def test_links_to_files_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def named_paths(page: Path) -> list[str]:
+    """The files of the tree that a page names in code spans, rooms written without the package's name."""
+    found = re.findall(r"`((?:[a-z_0-9]+/)+[a-z_0-9]+\.(?:py|js|txt|toml))`", page.read_text())
+    return [name for name in found if "NAME" not in name]
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "CONTRIBUTING.md", ROOT / "docs" / "adr" / "0001-rooms.md"], ids=lambda p: p.name
+)
+def test_files_that_the_map_of_the_house_names_are_there(page: Path) -> None:
+    names = named_paths(page)
+    assert len(names) >= 10
+    for name in names:
+        assert (ROOT / name).exists() or (ROOT / "pantry" / name).exists(), f"{page.name} names {name}"
