@@ -76,10 +76,17 @@ def card(browser: Any, word: str) -> Any:
 
 
 def press(browser: Any, word: str, verb: str) -> None:
-    """Press a button of a card with the keyboard."""
-    button = card(browser, word).find_element("css selector", f'[data-verb="{verb}"]')
-    browser.execute_script("arguments[0].focus()", button)
-    browser.switch_to.active_element.send_keys("\ue007")
+    """Press a button of a card with the keyboard; found and focused in one step, since the page draws cards anew."""
+    from selenium.webdriver import ActionChains
+
+    focus = (
+        "const card = [...document.querySelectorAll('.card')].find(each => each.innerText.includes(arguments[0]));"
+        "const button = card?.querySelector(`[data-verb='${arguments[1]}']`);"
+        "button?.focus();"
+        "return Boolean(button) && document.activeElement === button"
+    )
+    wait_until(lambda: browser.execute_script(focus, word, verb), 15)
+    ActionChains(browser).send_keys("\ue007").perform()
 
 
 def test_link_logs_in_once_and_leaves_no_secret_in_the_address(service: Service, browser: Any) -> None:
