@@ -1,0 +1,1 @@
+"""Who uses the service: apps, what they ask for, and how much they use."""

@@ -1,0 +1,1 @@
+"""What models can do, as measured: capability scores and speeds."""

@@ -1,0 +1,1 @@
+"""From a name, file or address to a model in the store."""

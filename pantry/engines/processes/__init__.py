@@ -1,0 +1,1 @@
+"""The programs of worker processes: `python -m pantry.engines.processes.NAME`."""

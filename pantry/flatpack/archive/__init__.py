@@ -1,0 +1,1 @@
+"""The file format: tar in zstd frames, signature bundle, seek table."""

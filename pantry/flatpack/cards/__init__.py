@@ -1,0 +1,1 @@
+"""Dataset cards in their three forms."""

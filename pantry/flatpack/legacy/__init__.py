@@ -1,0 +1,1 @@
+"""The packages of 2023, read and written."""

@@ -1,0 +1,1 @@
+"""The APIs for programs, one file each; the file's name is the surface's name (see `pantry.service.surface`)."""
