@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pantry.core.errors import UsageError
+from pantry.core.refs import ModelName
+from pantry.core.settings import Settings
+from pantry.engines.adapter import ENGINES, LoadOptions, ModelFiles
 from pantry.formats.gguf import GGUFHeader, TensorInfo, read_header
 from pantry.formats.memory import (
     CACHE_TYPES,
@@ -25,6 +27,7 @@ from pantry.formats.memory import (
     layers_that_fit,
     longest_context,
 )
+from pantry.formats.parts import PlacedPart
 from tests.random_model import write_random_model
 
 MB = 1_000_000
@@ -214,12 +217,12 @@ def test_estimate_is_within_15_percent_of_a_real_worker(tmp_path: Path, size: di
     context = int(str(size["context"]))
     wanted = estimate(architecture_of(read_header(file)), context).ram
     with tempfile.TemporaryDirectory() as folder:
-        options = {"path": str(file), "name": "m", "socket": f"{folder}/w.sock", "context": context, "parallel": 1}
-        options |= {"threads": 1, "prompt_cache": 0}
-        command = [sys.executable, "-m", "pantry.engines.processes.llama_cpp", json.dumps(options)]
+        model = ModelFiles(ModelName("m"), "gguf", (PlacedPart(file.name, "weights", file),))
+        options, socket = LoadOptions(context, 1, threads=1, prompt_cache=0), Path(folder) / "w.sock"
+        command = ENGINES.get("llama_cpp").command(model, options, socket, Settings())
         worker = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
         try:
-            _fill_context(Path(folder) / "w.sock", int(context * 0.95))
+            _fill_context(socket, int(context * 0.95))
             used = psutil.Process(worker.pid).memory_info().rss
         finally:
             worker.kill()
