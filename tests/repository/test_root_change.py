@@ -144,7 +144,7 @@ def test_a_draft_may_be_as_long_as_its_limit(folder: Path) -> None:
     file.write_bytes(content + b" " * (MAX_DRAFT - len(content)))
     assert read_draft(file).signed.version == 1
     file.write_bytes(file.read_bytes() + b" ")
-    with pytest.raises(BadFileError, match="root.draft.json is larger than"):
+    with pytest.raises(BadFileError, match=r"root\.draft\.json is larger than"):
         read_draft(file)
 
 
