@@ -25,8 +25,9 @@ def dump_toml(table: Mapping[str, Any]) -> str:
 def change_toml(text: str, table: Mapping[str, Any]) -> str:
     """The TOML `text`, changed where it must be to say what `table` says; None is left out.
 
-    Comments, order, line ends and the way values are written stay. A comment above a removed line or table stays as well: what it
-    is about cannot be told. `text` must be valid; a form that tomlkit cannot change is written anew, without comments.
+    Comments, order, line ends and the way values are written stay. A comment above a removed line or table stays as
+    well: what it is about cannot be told. `text` must be valid; a form that tomlkit cannot change is written anew,
+    without comments.
     """
     from tomlkit.exceptions import TOMLKitError
 

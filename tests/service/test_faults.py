@@ -9,6 +9,9 @@ import pytest
 
 from pantry.access.apps import list_apps
 from pantry.access.requests import Limits, decide_request
+from pantry.core.refs import ModelName
+from pantry.store.models import Store
+from pantry.store.sessions import Sessions
 from tests.service.calling import Line, make_app
 from tests.service.running import Service, events, free_port
 
@@ -25,7 +28,13 @@ def break_(kind, name):
 
 break_(Store, "list")
 break_(Pool, "unload")
-break_(Measure, "saw")
+
+def saw(measure, events):
+    if measure.events > 1:
+        raise ZeroDivisionError("the words of saw")
+    measure.events += events
+
+Measure.saw = saw
 from pantry.cli import main
 main()
 """
@@ -36,7 +45,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     home = tmp_path_factory.mktemp("faults") / "home"
     settings = {"PANTRY_COMPAT_2023_PORT": str(free_port()), "PANTRY_COMPAT_2023_SOCKET": str(home / "2023.sock")}
     service = Service(home, settings, program=(sys.executable, "-W", "error", "-c", BREAKING))
-    service.add_echo("echo")
+    service.add_echo("echo", delay=0.1)
     try:
         yield service.start("--compat-2023")
     finally:
@@ -63,6 +72,19 @@ def test_answer_that_breaks_in_the_middle(service: Service) -> None:
     _, _, content = service.ask_raw("POST", "/v1/completions", body)
     check(service, events(content)[-1]["error"]["message"], "writing an answer", "saw")
     assert "a secret" not in service.paths.fault_log.read_text()
+
+
+def test_streamed_call_that_breaks_in_the_middle(service: Service) -> None:
+    with Store.open(service.paths) as store:
+        session = Sessions(store.database, 100_000).create(None, ModelName.parse("echo"), {}).id
+    parameters = {"session": session, "prompt": "one two three", "stream": True}
+    body = {"function": "call_session", "parameters": parameters, "id": 3}
+    status, _, content = service.ask_raw("POST", "/call", body)
+    assert status == 200
+    *parts, told = events(content)
+    assert {each["status"] for each in parts} == {"partial"}
+    assert (told["id"], told["status"], told["code"]) == (3, "error", "internal_error")
+    check(service, told["message"], "answering call_session", "saw")
 
 
 def test_line_of_the_call_socket_that_breaks(service: Service) -> None:

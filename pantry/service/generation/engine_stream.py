@@ -65,8 +65,8 @@ class EngineReader:
                 yield from self._chunk(chunk)
 
     def _chunk(self, chunk: Chunk) -> Iterator[Event]:
-        if "error" in chunk:
-            raise EngineError(f"The engine failed: {_message(chunk['error'])}")
+        if (error := chunk.get("error")) is not None:
+            raise EngineError(f"The engine failed: {_message(error)}")
         if "prompt_progress" in chunk:
             return
         if not self.started:

@@ -162,6 +162,11 @@ def test_what_is_left_out_or_null_does_not_matter() -> None:
     assert list(reader.feed(sse.encode(empty) + sse.encode(said))) == [Start("", "", 0), TextDelta(0, "a")]
 
 
+def test_error_that_is_null_is_none() -> None:
+    reader = EngineReader(conversation())
+    assert TextDelta(0, "a") in reader.feed(sse.encode({**HEAD, "choices": [PART], "error": None}))
+
+
 def test_one_of_several_answers_has_to_say_which_it_is() -> None:
     with pytest.raises(ValueError, match="index"):
         list(EngineReader(conversation(n=2)).feed(sse.encode({"choices": [{"delta": {"content": "a"}}]})))
