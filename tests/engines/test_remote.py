@@ -22,6 +22,7 @@ from pantry.engines.adapter import ENGINES, LoadOptions, ModelFiles
 from pantry.engines.provider import Provider, read_provider
 from pantry.engines.worker import Worker
 from pantry.formats.parts import PlacedPart
+from pantry.service.generation import sse
 from tests.processes import run_pantry
 from tests.service.calling import Line, make_app
 from tests.service.running import Service, starting, wait_until
@@ -209,7 +210,8 @@ def test_wrong_answer_breaks_off_and_the_next_is_taken(hostile: str, tmp_path: P
                 response = await worker.post("/v1/completions", {"prompt": "a", "stream": True})
                 answer = await response.text()
                 assert "[DONE]" not in answer
-                assert "broke off" in answer
+                told = sse.parse(sse.events(answer.encode())[-1])
+                assert "broke off" in told["error"]["message"]
             assert worker.alive
             assert worker.memory() < 200_000_000
 

@@ -73,7 +73,7 @@ class RemoteServer(WorkerServer):
             raise  # the service left; there is nobody to tell
         except (aiohttp.ClientError, LineTooLong, TimeoutError, ValueError, RecursionError) as error:
             told = {"error": {"message": f"{self.provider.host} broke off: {str(error)[:300]}"}}
-            await response.write(b"\n" + _DATA + json.dumps(told).encode() + b"\n\n")
+            await response.write(_DATA + json.dumps(told).encode() + b"\n\n")
         return response
 
     def _event(self, line: bytes) -> bytes:
