@@ -16,8 +16,11 @@ def main() -> NoReturn:
     if sys.argv[1:] in (["--version"], ["-V"]):
         from pantry import __version__
 
-        print(f"pantry {__version__}")
-        sys.exit(0)
+        try:
+            print(f"pantry {__version__}", flush=True)
+            sys.exit(0)
+        except OSError:  # nobody reads it, or the disk is full: told below, as for every command
+            pass
     if sys.argv[1:] in ([], ["--help"], ["-h"]):
         gc.disable()  # the process prints one page and ends: a tenth of its time would go into collecting garbage
     try:

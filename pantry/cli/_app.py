@@ -60,15 +60,21 @@ def _root() -> typer.Typer:
 
     @app.callback()
     def root(
-        version: bool = typer.Option(False, "--version", "-V", help="Print the version and exit."),
+        _version: bool = typer.Option(
+            False, "--version", "-V", help="Print the version and exit.", is_eager=True, callback=_print_version
+        ),
     ) -> None:
-        if version:
-            from pantry import __version__
-
-            typer.echo(f"pantry {__version__}")
-            raise typer.Exit
+        """Takes what may stand before a command."""
 
     return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from pantry import __version__
+
+        typer.echo(f"pantry {__version__}")
+        raise typer.Exit
 
 
 def _register(app: typer.Typer, module: str) -> None:
@@ -125,9 +131,10 @@ def _fail(message: str, hint: str | None, code: int) -> int:
     label = "\033[31mError:\033[0m" if colour else "Error:"
     with contextlib.suppress(OSError, ValueError):  # closed or full: the error matters more
         sys.stdout.flush()
-    print(f"{label} {message}", file=sys.stderr)
-    if hint:
-        print(f"       {hint}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        print(f"{label} {message}", file=sys.stderr)
+        if hint:
+            print(f"       {hint}", file=sys.stderr)
     return code
 
 

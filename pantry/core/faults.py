@@ -15,6 +15,10 @@ from pantry.core.paths import make_private
 
 MAX_LOG = 1_000_000
 """Bytes after which the log is kept beside the new one, once."""
+MAX_ENTRY = 100_000
+"""Bytes of one entry: an exception may quote the whole of what it stumbled on. Its beginning and end are kept."""
+MAX_QUOTE = 2000
+"""Characters of what an exception says that are told."""
 DEBUG = "PANTRY_DEBUG"
 """The variable with which a command prints the traceback of a fault."""
 
@@ -39,14 +43,24 @@ def record_fault(log: Path, fault: BaseException, doing: str, *, quote: bool = F
 def fault_message(fault: BaseException, *, quote: bool) -> str:
     """The kind of the exception, and with `quote` what it says."""
     kind = type(fault).__name__
-    return f"A fault in Pantry itself: {kind}: {fault}" if quote else f"A fault in Pantry itself: {kind}."
+    return f"A fault in Pantry itself: {kind}: {_words(fault)}" if quote else f"A fault in Pantry itself: {kind}."
+
+
+def _words(fault: BaseException) -> str:
+    try:
+        return str(fault)[:MAX_QUOTE]
+    except Exception as error:
+        return f"(what it says cannot be told: {type(error).__name__})"
 
 
 def _entry(fault: BaseException, doing: str) -> bytes:
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     system = f"pantry {__version__}, Python {platform.python_version()}, {sys.platform}, process {os.getpid()}"
     lines = [f"{moment} {system}\n", f"while: {doing}\n", *traceback.format_exception(fault), "\n"]
-    return "".join(lines).encode("utf-8", "backslashreplace")
+    entry = "".join(lines).encode("utf-8", "backslashreplace")
+    if len(entry) <= MAX_ENTRY:
+        return entry
+    return entry[: MAX_ENTRY // 2] + b"\n[cut here]\n" + entry[-MAX_ENTRY // 2 :]
 
 
 def _append(log: Path, entry: bytes) -> None:

@@ -25,19 +25,21 @@ def dump_toml(table: Mapping[str, Any]) -> str:
 def change_toml(text: str, table: Mapping[str, Any]) -> str:
     """The TOML `text`, changed where it must be to say what `table` says; None is left out.
 
-    Comments, order and the way values are written stay. A comment above a removed line or table stays as well: what it
-    is about cannot be told. `text` must be valid; a form that tomlkit cannot change is written anew, without comments.
+    Comments, order, line ends and the way values are written stay. A comment above a removed line or table stays as
+    well: what it is about cannot be told. `text` must be valid; a form that tomlkit cannot change is written anew,
+    without comments.
     """
     from tomlkit.exceptions import TOMLKitError
 
     wanted = _plain(table)
     try:
         changed = _changed(text, wanted)
-        if tomllib.loads(changed) == wanted:
-            return changed
+        if tomllib.loads(changed) != wanted:
+            changed = dump_toml(wanted)
     except (TOMLKitError, LookupError, ValueError, RecursionError):  # the middle two also from inside tomlkit
-        pass
-    return dump_toml(wanted)
+        changed = dump_toml(wanted)
+    of_windows = 0 < text.count("\n") == text.count("\r\n")
+    return changed.replace("\r\n", "\n").replace("\n", "\r\n") if of_windows else changed
 
 
 def _plain(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,12 +96,19 @@ def _change_table(there: MutableMapping[str, Any], wanted: dict[str, Any], docum
         old = there.get(key)
         if isinstance(value, dict) and isinstance(old, MutableMapping):
             _change_table(old, value, document)
-        elif value and isinstance(value, list) and isinstance(old, MutableSequence) and old:
+        elif isinstance(value, list) and isinstance(old, MutableSequence) and _keeps_its_form(old, value):
             _change_list(old, value, document)
         elif key not in there or old != value:
             if _holds_tables(value):
                 there.pop(key, None)  # a table does not go where a plain value stood: it would take in what follows
             there[key] = value
+
+
+def _keeps_its_form(old: MutableSequence[Any], wanted: list[Any]) -> bool:
+    """Whether a list can be changed item by item: there are some before and after, and `[[tables]]` stay tables."""
+    from tomlkit.items import AoT
+
+    return bool(old and wanted) and (not isinstance(old, AoT) or all(isinstance(item, dict) for item in wanted))
 
 
 def _change_list(there: MutableSequence[Any], wanted: list[Any], document: TOMLDocument) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,9 +42,9 @@ class Speeds:
         try:
             tokens, seconds = float(told["predicted_n"]), float(told["predicted_ms"]) / 1000
             first = float(told["prompt_ms"]) / 1000
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             return
-        if tokens < FEWEST_TOKENS or seconds <= 0:
+        if not all(map(math.isfinite, (tokens, seconds, first))) or tokens < FEWEST_TOKENS or seconds <= 0:
             return
         before, spent, _ = self._waiting.get((model, engine), (0.0, 0.0, 0.0))
         self._waiting[model, engine] = (before + tokens, spent + seconds, first)

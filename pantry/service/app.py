@@ -14,7 +14,7 @@ from pantry.service.context import CONTEXT, ServiceContext
 from pantry.service.guard import Handler, allow_origin, guard
 from pantry.service.native import http as native
 from pantry.service.state import GATEWAY
-from pantry.service.surface import APIS, PAGE_VIEWS, SURFACES, Surface, surface_of, surfaces_of
+from pantry.service.surface import APIS, PAGE_VIEWS, SURFACES, Surface, paths_of, surface_of, surfaces_of
 from pantry.service.web import approvals
 
 log = logging.getLogger("pantry.service")
@@ -28,14 +28,13 @@ def main_surfaces() -> list[Surface]:
 
 
 def build_app(service: ServiceContext) -> web.Application:
-    """The application around one service."""
+    """The application around one service. Raises ConflictError when two surfaces answer at one path."""
     app = web.Application(middlewares=[errors, guard], client_max_size=service.gateway.settings.max_body)
     app[GATEWAY], app[CONTEXT], app[approvals.LINES] = service.gateway, service, {}
-    app[SURFACES] = {}
-    for surface in main_surfaces():
-        for route in app.router.add_routes(surface.routes):
-            if route.resource is not None:
-                app[SURFACES][route.resource.canonical] = surface
+    surfaces = main_surfaces()
+    app[SURFACES] = paths_of(surfaces)
+    for surface in surfaces:
+        app.router.add_routes(surface.routes)
     app.on_response_prepare.append(allow_origin)
     app.on_response_prepare.append(tell_choice)
     return app

@@ -66,6 +66,7 @@ class SessionService:
                     raise piece
                 yield piece
             if not task.cancelled():
+                failed = task.exception() is not None
                 task.result()
         finally:
             if not task.done():

@@ -6,19 +6,21 @@ entry points of the group `pantry.surfaces`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from pantry.core.errors import PantryError
+from pantry.core.errors import ConflictError, PantryError
 from pantry.core.registry import Registry
 from pantry.core.settings import Settings
 from pantry.service.context import ServiceContext
 from pantry.service.http import error_body
 
+log = logging.getLogger("pantry.service")
 APIS = Registry("pantry.service.api", "pantry.surfaces", "surface", "API surface")
 """The APIs for programs."""
 PAGE_VIEWS = Registry("pantry.service.web", "pantry.page_views", "surface", "view of the page")
@@ -58,14 +60,39 @@ SURFACES = web.AppKey("surfaces", dict[str, Surface])
 
 def surfaces_of(*registries: Registry) -> list[Surface]:
     """The surfaces of the main port that the registries know, by name."""
-    found = [registry.get(name) for registry in registries for name in registry.names()]
-    return [each for each in found if isinstance(each, Surface)]
+    return [each for registry in registries for each in _offered(registry) if isinstance(each, Surface)]
 
 
 def own_ports(settings: Settings) -> list[OwnPort]:
     """The surfaces that are to listen on ports of their own."""
-    found = [APIS.get(name) for name in APIS.names()]
-    return [each for each in found if isinstance(each, OwnPort) and each.is_on(settings)]
+    return [each for each in _offered(APIS) if isinstance(each, OwnPort) and each.is_on(settings)]
+
+
+def _offered(registry: Registry) -> Iterator[Surface | OwnPort]:
+    """What the files and entry points of a registry offer. One that does not load is told in the log, and left out."""
+    for name in registry.names():
+        try:
+            found = registry.get(name)
+        except PantryError as error:
+            log.error("%s The service answers without it.", error, exc_info=error.__cause__)
+            continue
+        if isinstance(found, Surface | OwnPort):
+            yield found
+        else:
+            log.error("The %s %r is not one: %.200r. The service answers without it.", registry.noun, name, found)
+
+
+def paths_of(surfaces: Iterable[Surface]) -> dict[str, Surface]:
+    """The surface of each path. Raises ConflictError for a path of two: the rules of one would hold for the other."""
+    found: dict[str, Surface] = {}
+    for surface in surfaces:
+        for path in {route.path for route in surface.routes if isinstance(route, web.RouteDef)}:
+            if path in found:
+                raise ConflictError(
+                    f"Two API surfaces answer at {path}.", hint="Uninstall the package whose surface was added last."
+                )
+            found[path] = surface
+    return found
 
 
 def surface_of(request: web.Request) -> Surface:

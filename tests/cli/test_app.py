@@ -13,12 +13,23 @@ PANTRY = [sys.executable, "-W", "error", "-m", "pantry"]
 
 
 def test_version_and_help_say_what_it_is() -> None:
-    for option in ("--version", "-V"):
-        done = subprocess.run([*PANTRY, option], capture_output=True, text=True)
+    for options in (["--version"], ["-V"], ["-V", "list"], ["--version", "-V"]):
+        done = subprocess.run([*PANTRY, *options], capture_output=True, text=True)
         assert (done.returncode, done.stdout.split()[0]) == (0, "pantry")
     done = subprocess.run([*PANTRY, "--help"], capture_output=True, text=True)
     assert done.returncode == 0
     assert "pantry run starter" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [("--version > /dev/full", 12), ("--help > /dev/full", 12), ("lst 2> /dev/full", 2), ("lst 2>&-", 2)],
+)
+def test_full_disk_under_the_output_is_told_by_the_exit_code(words: str, code: int) -> None:
+    command = f"{' '.join(PANTRY)} {words}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == code, done.stderr
 
 
 def test_misspelt_command_names_the_nearest() -> None:

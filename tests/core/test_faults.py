@@ -67,3 +67,24 @@ def test_text_that_is_not_unicode_is_logged(paths: Paths) -> None:
     told = record_fault(paths.fault_log, broken("\udcff"), "x")
     assert isinstance(told, PantryError)
     assert "\\udcff" in paths.fault_log.read_text()
+
+
+def test_fault_that_quotes_too_much_is_cut(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "faults.log"
+    told = record_fault(log, ValueError("x" * 10_000_000 + " the end"), "reading", quote=True)
+    assert len(told.message) < 3000
+    entry = log.read_text()
+    assert len(entry) < 110_000
+    assert "while: reading" in entry
+    assert entry.endswith("x the end\n\n")
+
+
+def test_fault_that_cannot_say_what_it_is_is_recorded_all_the_same(tmp_path: Path) -> None:
+    class SpeechlessError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    log = tmp_path / "logs" / "faults.log"
+    told = record_fault(log, SpeechlessError(), "reading", quote=True)
+    assert "SpeechlessError: (what it says cannot be told: RuntimeError)" in told.message
+    assert "SpeechlessError" in log.read_text()

@@ -83,6 +83,13 @@ def test_new_value_stands_above_what_is_said_about_the_first_table() -> None:
     assert changed(users=5) == FILE.replace("]\n\n# See", "]\nusers = 5\n\n# See")
 
 
+def test_line_ends_of_windows_stay_also_in_what_is_new() -> None:
+    text = FILE.replace("\n", "\r\n")
+    new = change_toml(text, tomllib.loads(FILE) | {"users": 5, "more": {"x": 1}})
+    assert new.count("\r\n") == new.count("\n")
+    assert tomllib.loads(new)["more"] == {"x": 1}
+
+
 def test_new_value_of_a_table_stands_in_it() -> None:
     assert changed(scores={"coding": 2, "chat": 1}) == FILE + "chat = 1\n"
 
@@ -150,4 +157,11 @@ def test_changed_table_of_a_list_keeps_its_place_and_remark() -> None:
 )
 def test_unusual_forms_are_changed_as_well(text: str) -> None:
     table = {"each": [{"name": "a", "x": 1}, {"name": "b"}], "a": {"b": 2}}
+    assert tomllib.loads(change_toml(text, table)) == table
+
+
+@pytest.mark.parametrize("value", [[1], [], [{"y": 1}, 2], 1, {"y": 1}], ids=repr)
+def test_tables_of_a_list_give_way_to_something_else(value: Any) -> None:
+    text = "[[each]]\nx = 1\n\n[[each]]\nx = 2\n\n[other]  # stays\ny = 3\n"
+    table = {"each": value, "other": {"y": 3}}
     assert tomllib.loads(change_toml(text, table)) == table

@@ -22,6 +22,7 @@ from pantry.engines.adapter import ENGINES, LoadOptions, ModelFiles
 from pantry.engines.provider import Provider, read_provider
 from pantry.engines.worker import Worker
 from pantry.formats.parts import PlacedPart
+from pantry.service.generation import sse
 from tests.processes import run_pantry
 from tests.service.calling import Line, make_app
 from tests.service.running import Service, starting, wait_until
@@ -133,8 +134,22 @@ def test_wrong_key_and_unreachable_provider_are_told(
     assert "cannot be reached" in text
 
 
+SAID = b'data: {"choices": [{"index": 0, "text": "a"}]}\n\ndata: [DONE]\n\n'
+WAYS = {
+    "rubbish": b"data: {not json}\n\n",
+    "deep": b'data: {"a": ' + b"[" * 100_000 + b"\n\n",
+    "endless": b"data: " + b"x" * 30_000_000,
+    "plain": SAID,
+    "windows": SAID.replace(b"\n", b"\r\n"),
+    "no space": SAID.replace(b"data: ", b"data:"),
+    "named events": SAID.replace(b"data: ", b"event: message\nid: 7\ndata: "),
+    "comments": b": hello\n\n" + SAID.replace(b"data: ", b":\ndata: "),
+}
+"""What a provider sends."""
+
+
 class _Hostile(http.server.BaseHTTPRequestHandler):
-    """Redirects to itself, sends endless lines or rubbish; notes which requests came with a key."""
+    """Redirects to itself, or sends one of WAYS; notes which requests came with a key."""
 
     seen: list[tuple[str, str | None]] = []  # noqa: RUF012 - shared by the test on purpose
     way = ""
@@ -150,7 +165,7 @@ class _Hostile(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
         with contextlib.suppress(OSError):
-            self.wfile.write(b"data: {not json}\n\n" if self.way == "rubbish" else b"data: " + b"x" * 30_000_000)
+            self.wfile.write(WAYS[self.way])
 
     def log_message(self, *_: object) -> None:
         pass
@@ -176,7 +191,16 @@ def test_key_follows_no_redirect(hostile: str, tmp_path: Path, monkeypatch: pyte
     assert _Hostile.seen == [("/v1/completions", "Bearer secret")]
 
 
-@pytest.mark.parametrize("way", ["rubbish", "endless"])
+@pytest.mark.parametrize("way", ["plain", "windows", "no space", "named events", "comments"])
+def test_every_way_to_write_events_is_read(hostile: str, tmp_path: Path, way: str) -> None:
+    _Hostile.way = way
+    status, text = ask(tmp_path, hostile, "m")
+    assert status == 200
+    said = [event for event in text.split("\n\n") if not event.startswith(":")]
+    assert said == ['data: {"choices": [{"index": 0, "text": "a"}], "model": "far"}', "data: [DONE]", ""]
+
+
+@pytest.mark.parametrize("way", ["rubbish", "deep", "endless"])
 def test_wrong_answer_breaks_off_and_the_next_is_taken(hostile: str, tmp_path: Path, way: str) -> None:
     _Hostile.way = way
 
@@ -186,7 +210,8 @@ def test_wrong_answer_breaks_off_and_the_next_is_taken(hostile: str, tmp_path: P
                 response = await worker.post("/v1/completions", {"prompt": "a", "stream": True})
                 answer = await response.text()
                 assert "[DONE]" not in answer
-                assert "broke off" in answer
+                told = sse.parse(sse.events(answer.encode())[-1])
+                assert "broke off" in told["error"]["message"]
             assert worker.alive
             assert worker.memory() < 200_000_000
 

@@ -115,6 +115,9 @@ def test_speed_of_answers_is_kept_by_model_and_read_by_the_choice(paths: Paths, 
         speeds.add(model.digest, "llama_cpp", timings)
         speeds.add(model.digest, "llama_cpp", {"predicted_n": 3, "predicted_ms": 1.0, "prompt_ms": 1.0})
         speeds.add(model.digest, "llama_cpp", None)
+        for wrong in (10**400, float("inf"), float("nan"), "many", None):
+            speeds.add(model.digest, "llama_cpp", timings | {"predicted_n": wrong})
+            speeds.add(model.digest, "llama_cpp", timings | {"prompt_ms": wrong})
         speeds.flush()
         kept = evidence_of(store.database)[model.digest].speed
         assert kept is not None

@@ -67,16 +67,30 @@ class RemoteServer(WorkerServer):
         await response.prepare(request)
         try:
             async for line in answer.content:
-                if line.startswith(_DATA) and line[6:7] == b"{":
-                    event = json.loads(line[6:])
-                    line = _DATA + json.dumps({**event, "model": self.name}).encode() + b"\n"
-                await response.write(line)
+                if event := self._event(line):
+                    await response.write(event)
         except ConnectionResetError:
             raise  # the service left; there is nobody to tell
-        except (aiohttp.ClientError, LineTooLong, TimeoutError, ValueError) as error:
+        except (aiohttp.ClientError, LineTooLong, TimeoutError, ValueError, RecursionError) as error:
             told = {"error": {"message": f"{self.provider.host} broke off: {str(error)[:300]}"}}
-            await response.write(b"\n" + _DATA + json.dumps(told).encode() + b"\n\n")
+            await response.write(_DATA + json.dumps(told).encode() + b"\n\n")
         return response
+
+    def _event(self, line: bytes) -> bytes:
+        """A line of the provider's stream as an event of the form that the service reads; empty for what says nothing.
+
+        Providers write their events with and without a space, with line ends of Windows, with names beside the data.
+        Raises ValueError for data that are not JSON.
+        """
+        if line.startswith(b":"):
+            return b":\n\n"  # a sign of life
+        name, _, said = line.partition(b":")
+        if name != b"data":
+            return b""
+        said = said.strip()
+        if said.startswith(b"{"):
+            said = json.dumps({**json.loads(said), "model": self.name}).encode()
+        return _DATA + said + b"\n\n"
 
     async def _refused(self, answer: aiohttp.ClientResponse) -> web.Response:
         """The provider's error as one of an engine; its words are kept where they are about the request."""

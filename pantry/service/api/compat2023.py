@@ -134,6 +134,12 @@ async def prompt_session_stream(request: web.Request) -> web.StreamResponse:
             await tell({"type": "PromptCompletion", "previous": completion.text})
         except PantryError as error:
             await tell({"type": "PromptError", "message": str(error)})
+        except ConnectionResetError:
+            raise
+        except Exception as error:  # the status line is gone already, so the fault travels in the stream
+            log.exception("a fault in the middle of an answer")
+            fault = record_fault(service.gateway.paths.fault_log, error, "writing an answer")
+            await tell({"type": "PromptError", "message": str(fault)})
     await response.write_eof()
     return response
 

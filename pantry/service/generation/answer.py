@@ -80,7 +80,7 @@ class _Running:
                 self.expectation.feed(event)
                 self.measure.first()
                 yield event
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise EngineError(f"The engine sent what cannot be read: {error!r}"[:500]) from error
 
 

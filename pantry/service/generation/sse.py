@@ -38,10 +38,20 @@ def events(block: bytes) -> list[bytes]:
 
 
 def parse(event: bytes) -> Any:
-    """The JSON object of an event, or None for [DONE], comments and keep-alive lines."""
+    """The JSON object of an event, or None for [DONE], comments and keep-alive lines.
+
+    Everything in it can be sent on: NaN and infinities, which are not JSON, become None, and half a surrogate pair the
+    replacement character. Raises ValueError, RecursionError.
+    """
     if not event.startswith(DATA) or event == DONE:
         return None
-    return json.loads(event[len(DATA) :])
+    found = json.loads(event[len(DATA) :], parse_constant=lambda _: None)
+    return found if b"\\ud" not in event.lower() else json.loads(_whole_characters(found))
+
+
+def _whole_characters(content: Any) -> str:
+    text = json.dumps(content, ensure_ascii=False)
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def encode(content: Any) -> bytes:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 
 from aiohttp import web
 
 from pantry.core.errors import PantryError, UsageError, error_classes
+from pantry.core.faults import record_fault
 from pantry.service.context import CONTEXT
 from pantry.service.generation import sse
 from pantry.service.http import caller_of, read_json, send
@@ -15,6 +17,7 @@ from pantry.service.native.calls import Call, Value, failure, outcome, parse_cal
 from pantry.service.state import GATEWAY
 from pantry.service.surface import Surface
 
+log = logging.getLogger("pantry.service")
 routes = web.RouteTableDef()
 surface = Surface(routes, failure, needs_key=False)
 _STATUS = {kind.code: kind.status for kind in error_classes()}
@@ -46,9 +49,17 @@ async def _stream(
     settings = request.app[GATEWAY].settings
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     await response.prepare(request)
-    await send(request, response, sse.encode(_with_id(first, parsed)), settings)
-    async for answer in answers:
-        await send(request, response, sse.encode(_with_id(answer, parsed)), settings)
+    try:
+        await send(request, response, sse.encode(_with_id(first, parsed)), settings)
+        async for answer in answers:
+            await send(request, response, sse.encode(_with_id(answer, parsed)), settings)
+    except ConnectionResetError:
+        raise
+    except Exception as error:  # the status line is gone already, so the fault travels in the stream
+        doing = f"answering {parsed.function.name}"
+        log.exception("a fault while %s", doing)
+        fault = failure(record_fault(request.app[GATEWAY].paths.fault_log, error, doing))
+        await send(request, response, sse.encode(_with_id(fault, parsed)), settings)
     await response.write_eof()
     return response
 

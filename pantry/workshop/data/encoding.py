@@ -64,11 +64,14 @@ def encoder_of_file(path: Path, layout: Layout | None = None) -> Encoder:
         content = path.read_bytes()
     try:
         tokenizer = Tokenizer.from_buffer(content)
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        frame = tokenizer.encode("a")
+        vocab = 1 + max(tokenizer.get_vocab().values())  # ids may have gaps
     except Exception as error:  # the library raises nothing more special
-        raise BadFileError(f"{path} is not the file of a tokenizer: {error}.", hint="Name a tokenizer.json.") from None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    frame = tokenizer.encode("a")
+        raise BadFileError(
+            f"{path} is not the file of a working tokenizer: {error}.", hint="Name a tokenizer.json."
+        ) from None
     at = next((at for at, special in enumerate(frame.special_tokens_mask) if not special), len(frame.ids))
     after = next((at for at, special in enumerate(reversed(frame.special_tokens_mask)) if not special), 0)
     tokenizer.encode_special_tokens = True
@@ -76,5 +79,4 @@ def encoder_of_file(path: Path, layout: Layout | None = None) -> Encoder:
     def ids_of(text: str) -> list[int]:
         return tokenizer.encode(text, add_special_tokens=False).ids
 
-    vocab = 1 + max(tokenizer.get_vocab().values())  # ids may have gaps
     return Encoder(ids_of, vocab, layout or text_layout(frame.ids[:at], frame.ids[len(frame.ids) - after :]))

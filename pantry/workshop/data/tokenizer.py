@@ -23,6 +23,8 @@ LEARNING_CHARACTERS = 100_000_000
 """The merges are learned from so many characters at most."""
 _PIECE = 1 << 20  # characters encoded at once
 _CUT = re.compile(r"(?<=\S)\n")
+_LONG_WORD = re.compile(r"(\S{1000})(?=\S)")
+"""Learning merges takes time with the square of a word's length; what has no spaces, like a genome, is cut for it."""
 _NEVER = "\u00ff"  # how byte-level BPE writes the byte 0xFF, which is in no UTF-8 text
 
 CHAT_TEMPLATE = (
@@ -80,7 +82,7 @@ def _texts(documents: Iterable[Document]) -> Iterator[str]:
     for document in documents:
         for turn in document:
             for piece in pieces(turn.text if turn.role == TEXT else f"{turn.role}\n{turn.text}"):
-                yield piece
+                yield _LONG_WORD.sub(r"\1\n", piece)
                 left -= len(piece)
         if left <= 0:
             return

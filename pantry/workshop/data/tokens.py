@@ -95,9 +95,8 @@ def write_tokens(documents: Encoded, path: Path, vocab: int, *, marks: bool, sha
     `train.tokens` becomes `train-00000.tokens`, `train-00001.tokens`, ...; those of an earlier time go.
     """
     kind, count = _kind(vocab), 0
-    for old in _shards(path):
+    for old in (*_shards(path), *_shards(path.with_suffix(".own"))):  # marks may have been left without their tokens
         old.unlink()
-        old.with_suffix(".own").unlink(missing_ok=True)
     for number, pieces in groupby(_pieces(documents, shard), itemgetter(0)):
         place = path.with_name(f"{path.stem}-{number:05}{path.suffix}")
         with contextlib.ExitStack() as opened:

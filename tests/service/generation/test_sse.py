@@ -40,3 +40,10 @@ def test_endless_event_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "MAX_EVENT", 100)
     with pytest.raises(ValueError, match="more than 100 bytes"):
         asyncio.run(blocks_of([b"data: " + b"x" * 200]))
+
+
+def test_what_an_event_holds_can_be_sent_on() -> None:
+    event = b'data: {"half": "a\\ud83d", "whole": "\\uD83D\\uDE00", "no number": [NaN, -Infinity, 1]}\n\n'
+    found = sse.parse(event)
+    assert found == {"half": "a\ufffd", "whole": "\U0001f600", "no number": [None, None, 1]}
+    assert sse.parse(sse.encode(found)) == found

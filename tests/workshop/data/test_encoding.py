@@ -75,9 +75,21 @@ def test_a_token_out_of_the_vocabulary_is_refused(number: int) -> None:
         Encoder(lambda _: [1, number], 256, text_layout()).encode(TEXT)
 
 
-def test_what_is_not_a_tokenizer_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "t.json").write_text('{"model": 1}')
-    with pytest.raises(BadFileError, match="is not the file of a tokenizer"):
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"model": 1}',
+        Tokenizer(models.BPE()).to_str(),
+        Tokenizer(models.WordLevel({"b": 0}, "[a word that is not there]")).to_str(),
+    ],
+    ids=["another file", "no vocabulary", "no token for an unknown word"],
+)
+def test_what_is_not_a_tokenizer_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "t.json").write_text(content)
+    with pytest.raises(BadFileError, match="is not the file of a working tokenizer"):
         encoder_of_file(tmp_path / "t.json")
+
+
+def test_a_tokenizer_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         encoder_of_file(tmp_path / "none.json")

@@ -36,6 +36,14 @@ def test_bytes_are_one_token_each() -> None:
     assert len(tok.encode_text(BYTES, "Zoë")) == 4
 
 
+@pytest.mark.timeout(30)
+def test_one_endless_word_is_learned_from_in_a_moment() -> None:
+    genome = "".join(random.Random(1).choices("ACGT", k=2_000_000))
+    learned = tok.train_bpe([(Turn("text", genome),)], 300)
+    assert learned.get_vocab_size() == 300
+    assert learned.decode(tok.encode_text(learned, genome[:5000])) == genome[:5000]
+
+
 def test_specials_have_the_first_ids_after_saving(tmp_path: Path) -> None:
     BPE.save(str(tmp_path / "t.json"))
     again = tok.load_tokenizer(str(tmp_path / "t.json"))
@@ -94,6 +102,13 @@ def test_a_shard_of_marks_that_is_missing_is_told(tmp_path: Path) -> None:
     (tmp_path / "a-00001.own").unlink()
     with pytest.raises(BadFileError, match=r"1 files of marks are missing beside a\.tokens"):
         TokenFile.open(tmp_path / "a.tokens", 300)
+
+
+def test_marks_that_a_crash_left_without_tokens_do_not_stay(tmp_path: Path) -> None:
+    write_tokens([([1, 2, 3], [True] * 3)], tmp_path / "a.tokens", 300, marks=True)
+    (tmp_path / "a-00000.tokens").unlink()
+    write_tokens([([1, 2], [True] * 2)], tmp_path / "a.tokens", 300, marks=False)
+    assert TokenFile.open(tmp_path / "a.tokens", 300).own is None
 
 
 def test_a_file_of_marks_of_another_length_is_refused(tmp_path: Path) -> None:
