@@ -166,6 +166,8 @@ class JobRunner:
                 code = await process.wait()
             except asyncio.CancelledError:
                 await _stop(process)
+                with contextlib.suppress(PantryError):  # one that saved nothing in time was not killed by its work
+                    self.jobs.requeue(self.jobs.get(job.id))
                 raise
             left = self.jobs.list(state="queued") if code else []
             if job.id in {each.id for each in left}:

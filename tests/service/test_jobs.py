@@ -206,6 +206,17 @@ def test_a_job_of_an_unknown_kind_fails_in_words(service: Service) -> None:
     assert "kind of job 'knit'" in failed.error.message
 
 
+def test_a_job_that_does_not_stop_in_time_with_the_service_counts_no_kill(
+    home: Path, paths: Paths, slow_server: FileServer
+) -> None:
+    with starting(Service(home)) as service, Line(service) as line:
+        id = line.value("download_model", {"model": "big"})["job"]["id"]
+        os.kill(wait_for_bytes(line, id)["process"], signal.SIGSTOP)
+        service.stop()
+        job = get_job(paths, id)
+    assert (job.state, job.runs, job.kills) == ("queued", 1, 0)
+
+
 def test_a_job_whose_process_cannot_be_started_fails_and_is_not_tried_again_and_again(home: Path, paths: Paths) -> None:
     with starting(Service(home)) as service:
         moved = paths.run.rename(paths.run.with_name("moved"))
