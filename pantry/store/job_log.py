@@ -25,7 +25,7 @@ class JobLog:
     def add(self, text: str) -> None:
         """Write lines, each with the time before it. Raises StorageError."""
         moment = now()
-        lines = "".join(f"{moment} {printable(line)[:MAX_LINE]}\n" for line in text.splitlines())
+        lines = "".join(f"{moment} {printable(line[:MAX_LINE])}\n" for line in text.splitlines())
         with storage_errors(f"Writing {self.path.name}"):
             make_private(self.path.parent)
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

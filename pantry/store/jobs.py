@@ -103,21 +103,21 @@ class Job:
     def to_json(self) -> dict[str, Any]:
         """The job as the API and `--json` give it; `rate` in units a second, `left` in seconds.
 
-        Addresses among the parameters are without the parts that may be secret.
+        Addresses are without the parts that may be secret, and what is no text in paths is replaced by `?`.
         """
         progress = self.progress
         return {
             "id": self.id,
             "kind": self.kind,
             "title": self.title,
-            "parameters": {name: _shown(value) for name, value in self.parameters.items()},
+            "parameters": _shown(self.parameters),
             "app": self.app,
             "request": self.request,
             "state": self.state,
             "ended": self.ended,
             "progress": {**progress.__dict__, "left": progress.left},
-            "result": self.result,
-            "error": self.error.__dict__ if self.error else None,
+            "result": _shown(self.result),
+            "error": _shown(self.error.__dict__) if self.error else None,
             "process": None if self.ended else self.process,
             "created_at": self.created_at,
             "started_at": self.started_at,
@@ -302,7 +302,11 @@ class Jobs:
 
 
 def _shown(value: object) -> object:
-    return without_secrets(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return without_secrets(value).encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {name: _shown(each) for name, each in value.items()}
+    return [_shown(each) for each in value] if isinstance(value, list) else value
 
 
 def _job(row: sqlite3.Row) -> Job:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -182,6 +183,14 @@ def test_what_may_be_secret_in_an_address_is_kept_to_run_the_job_and_not_told(jo
     assert job.to_json()["parameters"] == {"url": "https://lab.example/x.fpk", "model": "fox"}
 
 
+def test_paths_that_are_no_text_are_told_as_text(jobs: Jobs) -> None:
+    job = jobs.add("train", "fox", {"choices": {"files": ["./\udcff"]}}, foreground=True)
+    jobs.finish(job, "failed", result={"folder": "/\udcff"}, error=JobError("storage_error", "Reading \udcff failed."))
+    told = jobs.get(job.id).to_json()
+    assert told["parameters"] == {"choices": {"files": ["./?"]}}
+    assert (told["result"], told["error"]["message"]) == ({"folder": "/?"}, "Reading ? failed.")
+
+
 def test_progress_beyond_what_the_database_holds_is_an_error_as_any_other(jobs: Jobs) -> None:
     job = jobs.add("pull", "fox", {}, foreground=True)
     with pytest.raises(StorageError, match="cannot keep a value"):
@@ -194,3 +203,10 @@ def test_logs_that_cannot_be_read_or_deleted_are_no_fault_and_stop_no_job(jobs: 
     with pytest.raises(StorageError, match=r"Reading forgotten\.log failed"):
         log.read()
     assert jobs.add("pull", "fox", {}).state == "queued"
+
+
+def test_a_line_of_a_log_costs_no_more_than_what_is_kept_of_it(jobs: Jobs) -> None:
+    line = "x" * 50_000_000
+    began = time.process_time()
+    jobs.log("long").add(line)
+    assert time.process_time() - began < 1
