@@ -11,6 +11,7 @@ _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY = {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
 MAX_BYTES = 2**62
 """The largest size: more fits no database."""
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^/?#]*@)?([^?#]*).*", re.DOTALL)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?")
 
 
@@ -58,6 +59,12 @@ def format_duration(seconds: float) -> str:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def without_secrets(text: str) -> str:
+    """An address without user name, password, query and fragment, which may hold secrets; other text as it is."""
+    found = _ADDRESS.fullmatch(text.strip())
+    return f"{found[1]}{found[2]}" if found else text
 
 
 def printable(text: str) -> str:

@@ -14,12 +14,14 @@ from pantry.formats.parts import PlacedPart, of_role
 from pantry.formats.safetensors import SafetensorsHeader, read_header
 
 CONFIG = "config.json"
+_INDEX = ".index.json"
 _MAX_CONFIG = 10_000_000  # bytes; tokenizer_config.json of large vocabularies has some
 _MAX_LAYERS = 10_000
 
 
 def folder_facts(parts: Sequence[PlacedPart]) -> dict[str, Any]:
-    """What configuration and headers say. Raises BadFileError for damaged weights or a configuration that is none."""
+    """What configuration and headers say. Raises BadFileError for weights or a configuration damaged or missing."""
+    _check_shards(parts)
     headers, config = _headers(parts), _read(parts, CONFIG)
     if not config:
         raise BadFileError(f"There is no {CONFIG} beside the weights that says which model they are.")
@@ -60,6 +62,23 @@ def folder_architecture(parts: Sequence[PlacedPart]) -> tuple[Architecture, str]
 def names_a_model(config: Path) -> bool:
     """Whether a `config.json` says which architecture the weights beside it have, so that an engine can load them."""
     return isinstance(_parsed(config, CONFIG).get("model_type"), str)
+
+
+def _check_shards(parts: Sequence[PlacedPart]) -> None:
+    """Raises BadFileError when a file of weights is missing that an index beside the others lists."""
+    known = {part.path for part in parts}
+    for part in parts:
+        whole = part.path.removesuffix(_INDEX)
+        if whole == part.path or whole in known:  # no index, or one that is left over beside the whole file
+            continue
+        listed = _parsed(part.place, part.path).get("weight_map")
+        names = sorted({str(name) for name in listed.values()}) if isinstance(listed, dict) else []
+        folder = PurePosixPath(part.path).parent
+        if missing := [name for name in names if str(folder / name) not in known]:
+            raise BadFileError(
+                f"{missing[0][:200]} is missing: {part.path} lists {len(names)} files of weights.",
+                hint="Fetch the missing files as well.",
+            )
 
 
 def _headers(parts: Sequence[PlacedPart]) -> list[SafetensorsHeader]:

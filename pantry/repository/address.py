@@ -8,6 +8,7 @@ from typing import Literal
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from pantry.core.errors import DownloadError, UsageError
+from pantry.core.units import without_secrets
 
 _PORTS = {"http": 80, "https": 443}
 Network = Literal["public", "local network", "link", "this machine"]
@@ -26,18 +27,19 @@ class Address:
     @classmethod
     def parse(cls, text: str) -> Address:
         """Parse an address. Raises UsageError for another scheme, a missing host, or credentials in the address."""
+        shown = without_secrets(text)[:200]
         try:
             parts = urlsplit(text.strip())
             port = parts.port
         except ValueError as error:
-            raise UsageError(f"{text[:200]!r} is not a web address: {error}.") from None
+            raise UsageError(f"{shown!r} is not a web address: {error}.") from None
         if parts.scheme not in _PORTS or not parts.hostname:
-            raise UsageError(f"{text[:200]!r} is not a web address.", hint="It starts with https:// and a host name.")
+            raise UsageError(f"{shown!r} is not a web address.", hint="It starts with https:// and a host name.")
         if parts.username is not None or parts.password is not None:
             raise UsageError(f"The address of {parts.hostname} has a user name or password in it; leave them out.")
         target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
         if any(character <= " " or character == "\x7f" for character in target + parts.hostname):
-            raise UsageError(f"{text[:200]!r} has a space or control character in it.")
+            raise UsageError(f"{shown!r} has a space or control character in it.")
         safe = target.encode("utf-8")
         quoted = "".join(chr(byte) if byte < 128 else f"%{byte:02X}" for byte in safe)
         return cls(parts.scheme, parts.hostname, port or _PORTS[parts.scheme], quoted)

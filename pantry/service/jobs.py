@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pantry.access.usage import FLUSH_EVERY
-from pantry.core.errors import PantryError
+from pantry.core.errors import PantryError, storage_error
 from pantry.core.faults import record_fault
 from pantry.core.refs import ModelName
 from pantry.engines.processes.guard import PARENT_VARIABLE
@@ -156,11 +156,18 @@ class JobRunner:
     async def _run(self, job: Job) -> None:
         """Have a process run the job, and end it with the service; its row then says that it goes on later."""
         try:
-            process = await self._process(job)
+            try:
+                process = await self._process(job)
+            except OSError as error:
+                failure = JobError.of(storage_error("Starting a process for the job", error))
+                self.jobs.finish(job, "failed", error=failure)
+                return
             try:
                 code = await process.wait()
             except asyncio.CancelledError:
                 await _stop(process)
+                with contextlib.suppress(PantryError):  # one that saved nothing in time was not killed by its work
+                    self.jobs.requeue(self.jobs.get(job.id))
                 raise
             left = self.jobs.list(state="queued") if code else []
             if job.id in {each.id for each in left}:

@@ -103,10 +103,14 @@ class Database:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, PermissionError) as error:
+        except (sqlite3.Error, OSError) as error:
             raise StorageError(
                 f"The state database {self.path} cannot be used: {error}.",
                 hint="Check that the disk has space and the folder is yours; PANTRY_HOME chooses another folder.",
+            ) from error
+        except (UnicodeEncodeError, OverflowError) as error:
+            raise StorageError(
+                f"The state database cannot keep a value: {error}.", hint="Names of files must be text in UTF-8."
             ) from error
 
 

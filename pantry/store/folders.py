@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import secrets
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from pantry.core.files import TEMPORARY_PREFIX, storage_errors
 from pantry.formats.parts import PlacedPart
+
+UNFINISHED_AGE = 3600.0  # seconds after which an unfinished folder is one that a killed process left
 
 
 def link_parts(parts: Sequence[PlacedPart], folder: Path) -> None:
@@ -33,6 +36,13 @@ def link_parts(parts: Sequence[PlacedPart], folder: Path) -> None:
                 raise
         finally:
             remove_links(building)
+
+
+def is_being_made(folder: Path) -> bool:
+    """Whether it is an unfinished folder that another process may still be making."""
+    with contextlib.suppress(OSError):
+        return folder.name.startswith(TEMPORARY_PREFIX) and folder.stat().st_mtime > time.time() - UNFINISHED_AGE
+    return False
 
 
 def remove_links(folder: Path) -> None:

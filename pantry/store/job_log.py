@@ -25,7 +25,7 @@ class JobLog:
     def add(self, text: str) -> None:
         """Write lines, each with the time before it. Raises StorageError."""
         moment = now()
-        lines = "".join(f"{moment} {printable(line)[:MAX_LINE]}\n" for line in text.splitlines())
+        lines = "".join(f"{moment} {printable(line[:MAX_LINE])}\n" for line in text.splitlines())
         with storage_errors(f"Writing {self.path.name}"):
             make_private(self.path.parent)
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -36,15 +36,20 @@ class JobLog:
             self._halve()
 
     def read(self, offset: int = 0) -> tuple[str, int]:
-        """What was written from byte `offset` on, and the offset to go on from; all, where the log became shorter."""
-        try:
-            with self.path.open("rb") as file:
+        """What was written from byte `offset` on, and the offset to go on from; all, where the log became shorter.
+
+        Raises StorageError.
+        """
+        with storage_errors(f"Reading {self.path.name}"):
+            try:
+                file = self.path.open("rb")
+            except FileNotFoundError:
+                return "", 0
+            with file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(offset if 0 <= offset <= size else 0)
                 content = file.read()
                 return content.decode("utf-8", "replace"), file.tell()
-        except FileNotFoundError:
-            return "", 0
 
     def _halve(self) -> None:
         with storage_errors(f"Reading {self.path.name}"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -14,12 +15,14 @@ from typing import Any, Literal
 
 from pantry.core.errors import ConflictError, NotFoundError, PantryError
 from pantry.core.processes import process_mark
+from pantry.core.units import printable, without_secrets
 from pantry.store.database import Database, now
 from pantry.store.job_log import JobLog
 
 State = Literal["queued", "running", "cancelling", "done", "failed", "cancelled", "interrupted"]
 KEPT = 100  # ended jobs that are kept for each owner
 KEPT_DAYS = 30.0  # of which none is older than this
+MAX_TITLE = 200  # characters of a title that are kept
 SHORTEST_PREFIX = 4  # characters of an id that name a job
 
 
@@ -98,20 +101,23 @@ class Job:
         return process_mark(self.process) != self.process_mark
 
     def to_json(self) -> dict[str, Any]:
-        """The job as the API and `--json` give it; `rate` in units a second, `left` in seconds."""
+        """The job as the API and `--json` give it; `rate` in units a second, `left` in seconds.
+
+        Addresses are without the parts that may be secret, and what is no text in paths is replaced by `?`.
+        """
         progress = self.progress
         return {
             "id": self.id,
             "kind": self.kind,
             "title": self.title,
-            "parameters": self.parameters,
+            "parameters": _shown(self.parameters),
             "app": self.app,
             "request": self.request,
             "state": self.state,
             "ended": self.ended,
             "progress": {**progress.__dict__, "left": progress.left},
-            "result": self.result,
-            "error": self.error.__dict__ if self.error else None,
+            "result": _shown(self.result),
+            "error": _shown(self.error.__dict__) if self.error else None,
             "process": None if self.ended else self.process,
             "created_at": self.created_at,
             "started_at": self.started_at,
@@ -142,7 +148,17 @@ class Jobs:
             self._database.execute(
                 "INSERT INTO jobs (id, kind, title, parameters, app, request, foreground, state, created_at,"
                 " updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?)",
-                (id, kind, title, json.dumps(parameters), app, request, int(foreground), moment, moment),
+                (
+                    id,
+                    kind,
+                    printable(title)[:MAX_TITLE],
+                    json.dumps(parameters),
+                    app,
+                    request,
+                    int(foreground),
+                    moment,
+                    moment,
+                ),
             )
             if foreground:
                 self.claim(id)
@@ -281,7 +297,16 @@ class Jobs:
         known = {row["id"] for row in self._database.rows("SELECT id FROM jobs")}
         for file in files:
             if file.stem not in known:
-                file.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # a log that stays is no reason not to begin a job
+                    file.unlink()
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, str):
+        return without_secrets(value).encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {name: _shown(each) for name, each in value.items()}
+    return [_shown(each) for each in value] if isinstance(value, list) else value
 
 
 def _job(row: sqlite3.Row) -> Job:

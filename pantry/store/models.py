@@ -18,8 +18,8 @@ from pantry.formats.kinds import ModelFormat, format_called
 from pantry.formats.parts import PlacedPart, Role
 from pantry.store.blobs import Blobs
 from pantry.store.database import Database, now
-from pantry.store.folders import link_parts, remove_links
-from pantry.store.parts import ModelPart, digest_of_parts, parts_by_model, parts_of, write_parts
+from pantry.store.folders import is_being_made, link_parts, remove_links
+from pantry.store.parts import ModelPart, digest_of_parts, folder_name, parts_by_model, parts_of, write_parts
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ class Store:
         parts = self.verified_parts(model)
         if len(parts) == 1:
             return parts[0].place
-        folder = self.folders / model.digest.hex
+        folder = self.folders / folder_name(model.parts)
         if not all((folder / part.path).exists() for part in parts):  # not yet made, or the home was moved since
             remove_links(folder)
             link_parts(parts, folder)
@@ -223,9 +223,10 @@ class Store:
 
     def drop_unused_folders(self) -> None:
         """Remove the folders of links that belong to no model any more."""
-        known = {Digest.parse(row["digest"]).hex for row in self.database.rows("SELECT digest FROM models")}
-        for folder in self.folders.glob("*"):
-            if folder.name not in known:
+        folders = list(self.folders.glob("*"))  # looked at first: the model of one made since is not known below
+        known = {folder_name(parts) for parts in parts_by_model(self.database).values()}
+        for folder in folders:
+            if folder.name not in known and not is_being_made(folder):
                 remove_links(folder)
 
     def drop_unused(self, digest: Digest) -> int:

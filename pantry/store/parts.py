@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,6 +32,12 @@ def digest_of_parts(parts: Iterable[tuple[str, Digest]]) -> Digest:
     if len(digests) == 1:
         return digests[0]
     return Digest(hashlib.sha256(b"".join(bytes.fromhex(digest.hex) for digest in digests)).hexdigest())
+
+
+def folder_name(parts: Iterable[ModelPart]) -> str:
+    """The name of the folder with these files: the same content under other paths is another folder."""
+    placed = sorted((part.path, part.digest.hex) for part in parts)
+    return hashlib.sha256(json.dumps(placed).encode()).hexdigest()
 
 
 def write_parts(database: Database, name: ModelName, parts: Iterable[tuple[str, Role, Digest]]) -> None:

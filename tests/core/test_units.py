@@ -1,7 +1,7 @@
 import pytest
 
 from pantry.core.errors import UsageError
-from pantry.core.units import format_count, format_rate, parse_bytes
+from pantry.core.units import format_count, format_rate, parse_bytes, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,18 @@ def test_rates_are_written_for_people(rate: float, shown: str) -> None:
 def test_size_beyond_any_machine_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="larger than any size"):
         parse_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://ada:word@lab.example:8/x@y.fpk?token=word#word", "https://lab.example:8/x@y.fpk"),
+        ("https://a@b:word@lab.example", "https://lab.example"),
+        ("https://lab.example?a\nb", "https://lab.example"),
+        ("hf://ada/fox@main:q8_0", "hf://ada/fox@main:q8_0"),
+        ("ada/fox:1.0", "ada/fox:1.0"),
+        ("./what?.fpk", "./what?.fpk"),
+    ],
+)
+def test_addresses_are_shown_without_what_may_be_secret(text: str, shown: str) -> None:
+    assert without_secrets(text) == shown

@@ -196,3 +196,26 @@ def test_format_of_an_engine_from_elsewhere_is_a_bare_name() -> None:
     assert kind.scan(()) is None
     with pytest.raises(BadFileError, match="cannot be estimated"):
         kind.architecture(())
+
+
+def index_of(*names: str) -> dict[str, bytes]:
+    listed = {"weight_map": {f"t{number}": name for number, name in enumerate(names)}}
+    return {"model.safetensors.index.json": json.dumps(listed).encode()}
+
+
+@pytest.mark.parametrize("missing", ["model-00003-of-00003.safetensors", "../../outside.safetensors"])
+def test_a_folder_without_a_file_of_weights_that_its_index_lists_is_refused(tmp_path: Path, missing: str) -> None:
+    files = folder_files(index_of("model-00001-of-00002.safetensors", missing))
+    written(tmp_path, files)
+    with pytest.raises(BadFileError) as caught:
+        model_of_folder(tmp_path)
+    assert caught.value.message == f"{missing} is missing: model.safetensors.index.json lists 2 files of weights."
+
+
+def test_an_index_is_heeded_where_its_files_are_and_not_beside_the_whole_file(tmp_path: Path) -> None:
+    shards = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    written(tmp_path / "parts", {f"sub/{path}": file for path, file in folder_files(index_of(*shards)).items()})
+    assert model_of_folder(tmp_path / "parts").facts["parameters"] == 32
+    left = {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": safetensors()} | index_of(*shards)
+    written(tmp_path / "whole", left)
+    assert model_of_folder(tmp_path / "whole").facts["parameters"] == 8

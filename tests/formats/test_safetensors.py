@@ -1,6 +1,7 @@
 import contextlib
 import json
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,12 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
         file.write_bytes(written)
         with contextlib.suppress(BadFileError):
             read_header(file)
+
+
+def test_a_key_that_comes_twice_is_found_in_time_linear_in_the_keys(tmp_path: Path) -> None:
+    keys = ",".join(f'"t{number}":0' for number in range(200_000))
+    file = write(tmp_path, build(f'{{{keys},"t199999":0}}'.encode()))
+    before = time.process_time()
+    with pytest.raises(BadFileError, match="the key 't199999' occurs twice"):
+        read_header(file)
+    assert time.process_time() - before < 10, "quadratic, it would take an hour"

@@ -430,6 +430,13 @@ def test_bad_addresses_are_refused(text: str) -> None:
         Address.parse(text)
 
 
+@pytest.mark.parametrize("text", ["ftp://u:word@a/b?word", "https://u:word@a:99999/", "http://u:word@?word#word"])
+def test_a_refusal_of_an_address_does_not_say_the_secrets_in_it(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Address.parse(text)
+    assert "word" not in caught.value.message.replace("password", "")
+
+
 @pytest.mark.parametrize(
     ("host", "network"),
     [

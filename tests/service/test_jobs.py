@@ -206,6 +206,30 @@ def test_a_job_of_an_unknown_kind_fails_in_words(service: Service) -> None:
     assert "kind of job 'knit'" in failed.error.message
 
 
+def test_a_job_that_does_not_stop_in_time_with_the_service_counts_no_kill(
+    home: Path, paths: Paths, slow_server: FileServer
+) -> None:
+    with starting(Service(home)) as service, Line(service) as line:
+        id = line.value("download_model", {"model": "big"})["job"]["id"]
+        os.kill(wait_for_bytes(line, id)["process"], signal.SIGSTOP)
+        service.stop()
+        job = get_job(paths, id)
+    assert (job.state, job.runs, job.kills) == ("queued", 1, 0)
+
+
+def test_a_job_whose_process_cannot_be_started_fails_and_is_not_tried_again_and_again(home: Path, paths: Paths) -> None:
+    with starting(Service(home)) as service:
+        moved = paths.run.rename(paths.run.with_name("moved"))
+        call = {"function": "download_model", "parameters": {"model": "big"}}
+        id = service.ask("POST", "/call", call)[1]["value"]["job"]["id"]
+        wait_until(lambda: get_job(paths, id).ended, 10)
+        moved.rename(paths.run)
+    failed = get_job(paths, id)
+    assert failed.error
+    assert (failed.state, failed.error.code) == ("failed", "storage_error")
+    assert failed.error.message.startswith("Starting a process for the job failed: it does not exist")
+
+
 def test_a_call_whose_model_must_be_downloaded_says_so_instead_of_waiting(home: Path, paths: Paths) -> None:
     call = {"fallback_mode": "requirements_download", "model_requirements": ["context>=100000"], "prompt": "Hello"}
     with starting(Service(home, {"PANTRY_OFFLINE": "true"})) as service:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from pantry.core.errors import ConflictError, NotFoundError
+from pantry.core.errors import ConflictError, NotFoundError, StorageError
 from pantry.core.paths import Paths
 from pantry.core.processes import process_mark
 from pantry.store import job_log
 from pantry.store.apps import Apps
 from pantry.store.database import Database
-from pantry.store.jobs import JobError, JobProgress, Jobs
+from pantry.store.jobs import MAX_TITLE, JobError, JobProgress, Jobs
 
 KEPT = 5
 
@@ -166,3 +167,46 @@ def test_a_log_is_bounded_private_and_can_be_followed(jobs: Jobs, monkeypatch: p
     assert text.endswith("line 199\n")
     log.add("x" * 10_000)
     assert len(log.read()[0].splitlines()[-1]) < job_log.MAX_LINE + 40
+
+
+def test_a_title_is_kept_as_one_line_of_printable_text(jobs: Jobs) -> None:
+    job = jobs.add("pull", f"fox\x1b[31m\x9b\u202e\n\udcff{'x' * 1000}", {"ref": "./\udcff.fpk"})
+    assert job.title.startswith("fox [31m    xxx")
+    assert len(job.title) == MAX_TITLE
+    assert job.parameters == {"ref": "./\udcff.fpk"}
+
+
+def test_what_may_be_secret_in_an_address_is_kept_to_run_the_job_and_not_told(jobs: Jobs) -> None:
+    given = {"url": "https://ada:pass@lab.example/x.fpk?token=word#part", "model": "fox"}
+    job = jobs.add("pull", "fox", given)
+    assert job.parameters == given
+    assert job.to_json()["parameters"] == {"url": "https://lab.example/x.fpk", "model": "fox"}
+
+
+def test_paths_that_are_no_text_are_told_as_text(jobs: Jobs) -> None:
+    job = jobs.add("train", "fox", {"choices": {"files": ["./\udcff"]}}, foreground=True)
+    jobs.finish(job, "failed", result={"folder": "/\udcff"}, error=JobError("storage_error", "Reading \udcff failed."))
+    told = jobs.get(job.id).to_json()
+    assert told["parameters"] == {"choices": {"files": ["./?"]}}
+    assert (told["result"], told["error"]["message"]) == ({"folder": "/?"}, "Reading ? failed.")
+
+
+def test_progress_beyond_what_the_database_holds_is_an_error_as_any_other(jobs: Jobs) -> None:
+    job = jobs.add("pull", "fox", {}, foreground=True)
+    with pytest.raises(StorageError, match="cannot keep a value"):
+        jobs.note(job.id, JobProgress("downloading", 0, 2**63, "bytes"))
+
+
+def test_logs_that_cannot_be_read_or_deleted_are_no_fault_and_stop_no_job(jobs: Jobs) -> None:
+    log = jobs.log("forgotten")
+    log.path.mkdir(parents=True)
+    with pytest.raises(StorageError, match=r"Reading forgotten\.log failed"):
+        log.read()
+    assert jobs.add("pull", "fox", {}).state == "queued"
+
+
+def test_a_line_of_a_log_costs_no_more_than_what_is_kept_of_it(jobs: Jobs) -> None:
+    line = "x" * 50_000_000
+    began = time.process_time()
+    jobs.log("long").add(line)
+    assert time.process_time() - began < 1

@@ -1,3 +1,4 @@
+import errno
 import multiprocessing
 import os
 import sqlite3
@@ -143,6 +144,17 @@ def test_damaged_database_is_named(paths: Paths) -> None:
     paths.database.parent.mkdir(parents=True)
     paths.database.write_bytes(b"this is not a database, but long enough to be read as one" * 100)
     with pytest.raises(StorageError, match="cannot be used"):
+        Store.open(paths)
+
+
+def test_read_only_file_system_is_named(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    Store.open(paths).close()
+
+    def refuse(path: Path, mode: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "chmod", refuse)  # only the superuser can make such a file system
+    with pytest.raises(StorageError, match=r"cannot be used: .*Read-only file system"):
         Store.open(paths)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pantry.core.errors import ConflictError, VerificationError
+from pantry.core.errors import ConflictError, StorageError, VerificationError
+from pantry.core.files import TEMPORARY_PREFIX
 from pantry.core.paths import Paths, find_paths
 from pantry.core.refs import Digest, ModelName
 from pantry.formats.parts import Role, role_of
@@ -131,6 +133,34 @@ def test_folder_of_links_is_made_anew_where_the_home_was_moved(paths: Paths, tmp
     with Store.open(moved) as store:
         folder = store.verified_path(store.get(ModelName("fox")))
         assert {path: (folder / path).read_bytes() for path in FILES} == FILES
+
+
+def test_models_of_the_same_files_under_other_paths_have_folders_of_their_own(store: Store, tmp_path: Path) -> None:
+    renamed = {path.replace("model", "weights"): content for path, content in FILES.items()}
+    one, two = add(store, tmp_path, "one"), add(store, tmp_path, "two", renamed)
+    assert one.digest == two.digest
+    folders = store.verified_path(one), store.verified_path(two)
+    for folder, files in zip(folders, (FILES, renamed), strict=True):
+        assert {path: (folder / path).read_bytes() for path in files} == files
+    store.remove(one.name)
+    assert [folder.exists() for folder in folders] == [False, True]
+
+
+def test_garbage_collection_leaves_the_folders_that_are_being_made(store: Store, tmp_path: Path) -> None:
+    making = store.folders / f"{TEMPORARY_PREFIX}fox"
+    making.mkdir(parents=True)
+    store.drop_unused_folders()
+    assert making.exists()
+    os.utime(making, (0, 0))
+    store.drop_unused_folders()
+    assert not making.exists()
+
+
+def test_path_that_is_no_text_is_an_error_with_the_next_step_and_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(StorageError) as caught:
+        add(store, tmp_path, files=FILES | {os.fsdecode(b"\xffconfig.json"): b"{}"})
+    assert caught.value.hint == "Names of files must be text in UTF-8."
+    assert store.list() == []
 
 
 def test_folder_of_links_does_not_make_the_store_read_its_files_again(store: Store, tmp_path: Path) -> None:

@@ -87,9 +87,9 @@ class Heartbeat(threading.Thread):
         self.join()
 
     def _beat(self, jobs: Jobs) -> None:
-        self._write(jobs)
         if jobs.state_of(self._context.job.id) in ("cancelling", None):
             self._ask_to_stop()
+        self._write(jobs)  # last, for it may fail: a disk that is full keeps no job from being stopped
 
     def _write(self, jobs: Jobs) -> None:
         found, moment = self._context.now, time.monotonic()

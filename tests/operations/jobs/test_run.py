@@ -180,6 +180,17 @@ def test_reporting_costs_next_to_nothing_and_is_written_now_and_then(paths: Path
     assert jobs.get(context.job.id).progress.done == 19_999, "the last of it is written at the end"
 
 
+def test_a_count_that_cannot_be_written_down_does_not_keep_a_job_from_being_cancelled(paths: Paths, jobs: Jobs) -> None:
+    id, deadline = "", time.monotonic() + 20
+    with contextlib.suppress(KeyboardInterrupt), in_foreground(paths, "nap", {}) as context:
+        id = context.job.id
+        cancel_job(paths, id)
+        while time.monotonic() < deadline:
+            context.progress(time.monotonic_ns(), 10**30)
+        pytest.fail("nothing woke it")
+    assert jobs.get(id).state == "cancelled"
+
+
 def test_this_process_runs_a_foreground_job(paths: Paths, jobs: Jobs) -> None:
     with in_foreground(paths, "nap", {}) as context:
         job = get_job(paths, context.job.id)

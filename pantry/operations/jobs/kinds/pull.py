@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from pantry.core.errors import PantryError
+from pantry.core.units import without_secrets
 from pantry.operations.jobs.context import JobContext
 from pantry.operations.jobs.kind import JobKind
 
@@ -40,12 +42,19 @@ def title(parameters: Mapping[str, Any]) -> str:
     try:
         ref = parse_ref(parameters["ref"])
     except PantryError:
-        return str(parameters["ref"])[:200]
+        return without_secrets(str(parameters["ref"]))
     return ref.url.shown if isinstance(ref, UrlRef) else str(ref)
 
 
 def again(parameters: Mapping[str, Any]) -> str:
-    return f"pantry pull {title(parameters)}"
+    options = {"--name": "name", "--from": "repository", "--base": "base"}
+    what = title(parameters)
+    if parameters.get("url"):
+        what, options = without_secrets(str(parameters["url"])), {"--name": "model"}
+    words = ["pantry", "pull", what]
+    for option, name in options.items():
+        words += [option, str(parameters[name])] if parameters.get(name) else []
+    return shlex.join([*words, "--pickle"] if parameters.get("pickle") else words)
 
 
 KIND = JobKind(run, title, again, resumes=True, at_once=3)
