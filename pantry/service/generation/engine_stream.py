@@ -28,7 +28,8 @@ from pantry.service.generation.events import (
 from pantry.service.generation.request import GenerationRequest
 
 Chunk = dict[str, Any]
-_NEEDS_READING = (b'"usage":', b'"prompt_progress":', b'"error":', b"[DONE]")
+_NEEDS_READING = (b'"usage":', b'"prompt_progress":', b'"error":', b'"tool_calls":', b"[DONE]")
+"""What only a reader of the whole stream understands: a call's later pieces say nothing without its beginning."""
 MAX_FIGURE = 2**53
 """The largest count that is believed: what JSON readers hold exactly."""
 _HEAD = frozenset({"id", "object", "created", "model", "choices", "usage", "timings"})

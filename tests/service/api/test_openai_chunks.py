@@ -1,15 +1,19 @@
 """OpenAI's chunks beyond the contract of translators: usage, calls, log-probabilities, and what is passed on unread."""
 
+import itertools
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pantry.service.api._openai_chunks import ChatChunks, CompletionChunks, legacy_logprobs
 from pantry.service.generation import sse
+from pantry.service.generation.engine_stream import EngineReader
 from pantry.service.generation.events import Event, Finish, Start, TextDelta, Usage
 from pantry.service.generation.output_schema import OutputSchema
 from pantry.service.generation.request import Continuation, Conversation, GenerationRequest, Sampling
-from tests.service.generation.recorded import SCRIPTS, Script, continuation, conversation, events_of
+from tests.service.generation.recorded import SCRIPTS, Script, chunks_of, continuation, conversation, events_of
 
 
 def streamed(script: Script, *, include_usage: bool = False, **more: Any) -> list[Any]:
@@ -77,6 +81,21 @@ def test_plain_streams_may_be_passed_on_unread_and_no_others() -> None:
         GenerationRequest(Continuation(["a", "b"]), Sampling()),
     ):
         assert not ChatChunks(request, stream=True, include_usage=False).splices
+
+
+@given(st.lists(st.integers(0, 60), max_size=12), st.sampled_from(sorted(SCRIPTS)))
+def test_what_is_passed_on_unread_and_what_is_read_join_to_one_stream(places: list[int], name: str) -> None:
+    """However the engine's bytes come, a client reads the same: blocks that are spliced leave nothing out of others."""
+    request = conversation()
+    chunks = list(chunks_of(SCRIPTS[name]))
+    edges = sorted({0, len(chunks), *(place % len(chunks) for place in places)})
+    reader, translator, out = EngineReader(request), ChatChunks(request, stream=True, include_usage=True), b""
+    for start, end in itertools.pairwise(edges):
+        block = b"".join(chunks[start:end])
+        plain = translator.splices and reader.is_plain(block)
+        out += block if plain else b"".join(translator.feed(event) for event in reader.feed(block))
+    heard = EngineReader(request)
+    assert list(heard.feed(out + sse.DONE))[1:-1] == events_of(SCRIPTS[name])[1:-1]
 
 
 def test_several_answers_each_begin_and_are_told_in_order() -> None:

@@ -122,6 +122,7 @@ def test_only_blocks_of_deltas_alone_are_plain() -> None:
     list(reader.feed(chunk(role="assistant")))
     assert reader.is_plain(chunk(content="a"))
     assert not reader.is_plain(sse.DONE)
+    assert not reader.is_plain(chunk(tool_calls=[{"index": 0, "id": "a", "function": {"name": "add"}}]))
     assert not reader.is_plain(chunk(content="a") + sse.encode({"error": {"message": "no"}}))
 
 
