@@ -22,7 +22,7 @@ import psutil
 from bench._report import machine, median, print_table, verdict
 from bench._streams import Target, stream, tokens_per_second
 from tests.real_models import SMOLLM2, model_file
-from tests.service.running import Service, starting
+from tests.service.running import AS_INSTALLED, Service, starting
 
 PATH = "/v1/completions"
 ENDS = {"0": -100, "1": -100, "2": -100}
@@ -89,7 +89,10 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, help="Length of an answer; the starter's 440, SmolLM2's 96.")
     parser.add_argument("--rounds", type=int, default=7)
     wanted = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, starting(Service(Path(folder) / "home")) as service:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        starting(Service(Path(folder) / "home", program=AS_INSTALLED)) as service,
+    ):
         if wanted.model == "smollm2":
             add = [sys.executable, "-m", "pantry", "add", str(model_file(SMOLLM2)), "--name", "smollm2"]
             subprocess.run(add, env=service.environment, check=True, stdout=subprocess.DEVNULL)

@@ -20,7 +20,7 @@ from pantry.client import Client
 from pantry.core.permissions import Action, Caller, Grant, Permission, decide
 from pantry.core.refs import ModelName
 from pantry.store.database import Database
-from tests.service.running import Service, starting
+from tests.service.running import AS_INSTALLED, Service, starting
 
 HANDSHAKE = b'{"function":"handshake","parameters":{"check":1}}\n'
 CLIENTS = 16
@@ -111,7 +111,10 @@ async def measure(service: Service) -> list[list[str]]:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, starting(Service(Path(folder) / "home")) as service:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        starting(Service(Path(folder) / "home", program=AS_INSTALLED)) as service,
+    ):
         rows = uvloop.run(measure(service))
         service.ask("POST", "/admin/load", {"model": "starter", "pin": True})
         told = turns(service)

@@ -22,7 +22,7 @@ from pathlib import Path
 from bench._peers import peer
 from bench._report import machine, median, print_table, verdict
 from bench._streams import Target, whole
-from tests.service.running import Service, free_port, starting
+from tests.service.running import AS_INSTALLED, Service, free_port, starting
 
 PATH = "/v1/chat/completions"
 BODY = {"model": "starter", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1, "temperature": 0}
@@ -111,7 +111,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=100)
     rounds = parser.parse_args().rounds
-    with tempfile.TemporaryDirectory() as folder, starting(Service(Path(folder) / "home")) as service:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        starting(Service(Path(folder) / "home", program=AS_INSTALLED)) as service,
+    ):
         service.ask("POST", "/admin/load", {"model": "starter", "pin": True})
         (socket,) = service.paths.run.glob("w-*.sock")
         engine, gateway = Target(str(socket)), Target(port=service.port, key=service.key)

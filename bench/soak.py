@@ -34,7 +34,7 @@ from pantry.client import Client
 from pantry.core.errors import PantryError
 from pantry.core.permissions import Grant, Permission
 from pantry.operations.service import page_link
-from tests.service.running import Service, starting, wait_until
+from tests.service.running import AS_INSTALLED, Service, starting, wait_until
 
 GROWTH = 1.05  # of resident memory, between the warm-up and the end
 TABLES = ("apps", "keys", "grants", "requests", "sessions", "turns")
@@ -153,7 +153,9 @@ class CallerThread(threading.Thread):
 def soak(minutes: float, callers: int = 4) -> list[str]:
     """Run the load; what grew or was left, in words. Prints a table."""
     with tempfile.TemporaryDirectory() as folder:
-        service = Service(Path(folder) / "home", {"PANTRY_BODY_TIMEOUT": "2", "PANTRY_NOTIFY": "false"})
+        service = Service(
+            Path(folder) / "home", {"PANTRY_BODY_TIMEOUT": "2", "PANTRY_NOTIFY": "false"}, program=AS_INSTALLED
+        )
         service.add_echo("echo")
         service.add_echo("slow", delay=0.05, repeat=100)
         with starting(service):

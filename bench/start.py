@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from bench._report import machine, median, print_table, verdict
-from tests.service.running import Service, starting
+from tests.service.running import AS_INSTALLED, Service, starting
 
 PANTRY = [str(Path(sys.executable).parent / "pantry")]
 ROUNDS = 7
@@ -39,7 +39,7 @@ def start_rows() -> list[list[str]]:
     new, cold, warm = [], [], []
     for _ in range(3):
         with tempfile.TemporaryDirectory() as folder:
-            service = Service(Path(folder) / "home")
+            service = Service(Path(folder) / "home", program=AS_INSTALLED)
             new.append(first_byte(service))
             warm.append(first_byte(service))
             subprocess.run([*PANTRY, "down"], env=service.environment, check=True, capture_output=True)
@@ -53,7 +53,10 @@ def start_rows() -> list[list[str]]:
 
 
 def memory_rows() -> list[list[str]]:
-    with tempfile.TemporaryDirectory() as folder, starting(Service(Path(folder) / "home")) as service:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        starting(Service(Path(folder) / "home", program=AS_INSTALLED)) as service,
+    ):
         idle = psutil.Process(service.pid).memory_info().rss / 1e6
         body = {"model": "starter", "prompt": "Once", "max_tokens": 20}
         for _ in range(200):
