@@ -1,7 +1,7 @@
 # make run    the first answer: installs what it needs, starts the service, asks the starter model
 # make test   every test, as CI runs them; what is skipped is told at the end
 # make check  lint, types and every test: what must pass before a commit lands on main
-# make fast   the tests that start no real engine, browser or training
+# make fast   the tests that start no process or server and need no torch
 # make bench  the measurements, as Markdown tables; what is compared with gets an environment of its own, .venv-peers
 # make docs   what is made from the code: pages under docs/, and what `pantry --help` lists
 # make test-tools   the programs that some tests need: a browser, its driver, a sandbox (apt, as root)
@@ -31,7 +31,7 @@ test-tools:
 	else echo "On Debian, run as root: apt-get install $(TEST_TOOLS)"; exit 1; fi
 
 fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow and not heavy" -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -27,9 +27,10 @@ from pantry.client.discovery import lock_holder
 from pantry.core.paths import Paths, find_paths
 from tests.catalogue.indexes import share_indexes, shared_folder
 from tests.gguf_files import GGUFBuilder
+from tests.heavy import pytest_collection_modifyitems
 from tests.skips import pytest_addoption, pytest_sessionfinish, pytest_terminal_summary
 
-__all__ = ["pytest_addoption", "pytest_sessionfinish", "pytest_terminal_summary"]
+__all__ = ["pytest_addoption", "pytest_collection_modifyitems", "pytest_sessionfinish", "pytest_terminal_summary"]
 
 # How long an example takes says more of the machine than of the code.
 settings.register_profile(
