@@ -78,7 +78,7 @@ def ask_for_permissions(
     return ask(database, settings, caller, "permission", {"permissions": names}, reason)
 
 
-def start_job(database: Database, caller: Caller, kind: Kind, details: Mapping[str, Any]) -> AppRequest:
+def approved_at_once(database: Database, caller: Caller, kind: Kind, details: Mapping[str, Any]) -> AppRequest:
     """Write down something an app may do by itself but that takes long, as a request that is approved already.
 
     Raises RateLimitError when too many such things of the app are not done yet.

@@ -148,8 +148,3 @@ def _why_not(caller: Caller, action: Action, needed: Permission, model: ModelNam
     if not grant.covers(model):
         return f"{caller.name} may not {action} called {model} (permission {needed} is for {', '.join(grant.models)})."
     return None
-
-
-def asking_for(action: Action) -> Permission | None:
-    """The permission that lets an app ask for `action`; None when it cannot be asked for case by case."""
-    return _NEEDS[action][1]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pantry.access.requests import start_job
+from pantry.access.requests import approved_at_once
 from pantry.core.errors import ForbiddenError, ModelNotFoundError, PantryError, UsageError
 from pantry.core.permissions import Action, Caller, decide
 from pantry.core.refs import ModelName
@@ -67,8 +67,8 @@ class ModelService:
                 found.append(await self.gateway.model(str(STARTER)))
         return [model for model in found if decide(caller, Action.VIEW, model.name, now=now).allowed]
 
-    async def choose(self, caller: Caller, wish: ModelQuery) -> tuple[Choice, InstalledModel | None]:
-        """The model that meets a wish, and why; None where it is not installed.
+    async def choose(self, caller: Caller, query: ModelQuery) -> tuple[Choice, InstalledModel | None]:
+        """The model that meets a query, and why; None where it is not installed.
 
         Apps choose among the models they may use. Raises ModelNotFoundError that says what excluded how many.
         """
@@ -77,12 +77,12 @@ class ModelService:
 
         gateway, now = self.gateway, time.time()
         selector = await asyncio.to_thread(self.selector)  # a new catalogue is indexed, the memory measured
-        if wish.model is not None:
+        if query.model is not None:
             with contextlib.suppress(ModelNotFoundError):
-                await gateway.model(wish.model)
-        model = str(ModelName.parse(wish.model)) if wish.model is not None else None
-        needs = parse_needs(",".join(wish.needs), selector.vocabulary)
-        request = Request(needs, parse_preferences(list(wish.prefer), selector.vocabulary), wish.mode, model)
+                await gateway.model(query.model)
+        model = str(ModelName.parse(query.model)) if query.model is not None else None
+        needs = parse_needs(",".join(query.needs), selector.vocabulary)
+        request = Request(needs, parse_preferences(list(query.prefer), selector.vocabulary), query.mode, model)
         usable = [each for each in gateway.store.list() if decide(caller, Action.GENERATE, each.name, now=now).allowed]
         loaded = [str(entry.model.name) for entry in gateway.pool.loaded()]
         choice = selector.choose(request, usable, loaded, evidence_of(gateway.store.database))
@@ -140,7 +140,7 @@ class ModelService:
         if request is None and caller.kind == "owner":
             parameters = {"model": str(model), **({"url": url} if url else {})}
             return Download(None, self._runner.start("pull", parameters))
-        request = request or start_job(self.gateway.store.database, caller, "download", details)
+        request = request or approved_at_once(self.gateway.store.database, caller, "download", details)
         return Download(request, self._runner.job_of(request))
 
     async def bare_model(self, caller: Caller, name: str) -> tuple[InstalledModel, Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,12 +14,11 @@ import pytest
 from pantry.cli._app import run
 from pantry.core.paths import Paths
 from pantry.operations.jobs.manage import list_jobs
-from pantry.operations.repositories import add_repository
 from pantry.store.database import Database
 from pantry.store.jobs import Job, JobError, JobProgress, Jobs
 from tests.operations.jobs.processes import wait_for_progress
-from tests.repository.flatpacks import Published, gguf, make_flatpack, trust_signer
-from tests.repository.servers import Faults, FileServer, serving
+from tests.repository.servers import FileServer
+from tests.repository.slow import serving_slowly
 from tests.service.running import wait_until
 
 PANTRY = [sys.executable, "-W", "error", "-m", "pantry"]
@@ -28,11 +26,7 @@ PANTRY = [sys.executable, "-W", "error", "-m", "pantry"]
 
 @pytest.fixture
 def slow_server(paths: Paths, tmp_path: Path) -> Iterator[FileServer]:
-    lab = Published(tmp_path / "lab").create()
-    lab.publish(make_flatpack(tmp_path / "work", "big", content=gguf("big") + os.urandom(3_000_000)))
-    with serving(lab.folder, Faults(pause=0.2, only="targets/")) as server:
-        trust_signer(paths)
-        add_repository(paths, "lab", server.url, lab.folder / "root.json")
+    with serving_slowly(paths, tmp_path) as server:
         yield server
 
 

@@ -17,11 +17,10 @@ from pantry.client import Client
 from pantry.core.errors import NotFoundError
 from pantry.core.paths import Paths
 from pantry.operations.jobs.manage import get_job, list_jobs
-from pantry.operations.repositories import add_repository
 from pantry.store.database import Database
 from pantry.store.jobs import Jobs
-from tests.repository.flatpacks import Published, gguf, make_flatpack, trust_signer
-from tests.repository.servers import Faults, FileServer, serving
+from tests.repository.servers import FileServer
+from tests.repository.slow import serving_slowly
 from tests.service.calling import Line, make_app
 from tests.service.running import Service, starting, wait_until
 
@@ -29,11 +28,7 @@ from tests.service.running import Service, starting, wait_until
 @pytest.fixture
 def slow_server(paths: Paths, tmp_path: Path) -> Iterator[FileServer]:
     """A repository with the model `big` whose files come slowly, known to this home."""
-    lab = Published(tmp_path / "lab").create()
-    lab.publish(make_flatpack(tmp_path / "work", "big", content=gguf("big") + os.urandom(3_000_000)))
-    with serving(lab.folder, Faults(pause=0.2, only="targets/")) as server:
-        trust_signer(paths)
-        add_repository(paths, "lab", server.url, lab.folder / "root.json")
+    with serving_slowly(paths, tmp_path) as server:
         yield server
 
 

@@ -5,15 +5,17 @@ Request and reply objects are those of the Pantry README; `id`, `key` and partia
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import inspect
 import pkgutil
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pantry.core.errors import NotFoundError, PantryError, UsageError, did_you_mean, reply_of_error
 from pantry.core.permissions import Caller
@@ -21,6 +23,7 @@ from pantry.service.context import ServiceContext
 
 Value = dict[str, Any]
 Stream = AsyncGenerator[Value, None]
+T = TypeVar("T")
 
 
 class Partial(Value):
@@ -52,6 +55,8 @@ def functions() -> Mapping[str, Function]:
     return _offered
 
 
+POLL = 0.1  # seconds between two looks at what is waited for
+MAX_WAIT = 60.0  # seconds of one call that waits
 _PARTS = ("function", "parameters", "id", "key")
 
 
@@ -121,6 +126,20 @@ class Parameters:
     def others(self, names: frozenset[str]) -> dict[str, Any]:
         """The parameters of these names that were given."""
         return {name: value for name, value in self.given.items() if name in names}
+
+
+async def wait_for(look: Callable[[], T], is_over: Callable[[T], bool], given: Parameters) -> T:
+    """What `look` finds once it is over, or when the call's `timeout` seconds (30) are.
+
+    It may be changed by another process, so only looking tells. Raises UsageError for a bad timeout, and what `look`
+    raises.
+    """
+    deadline = time.monotonic() + given.number("timeout", 30, 0, MAX_WAIT)
+    while True:
+        found = look()
+        if is_over(found) or time.monotonic() >= deadline:
+            return found
+        await asyncio.sleep(POLL)
 
 
 @dataclass(frozen=True)

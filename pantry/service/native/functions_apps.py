@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 from pantry import __version__
@@ -10,14 +9,12 @@ from pantry.access.requests import ask_for_permissions, own_request
 from pantry.core.errors import UnauthorisedError, UsageError
 from pantry.core.permissions import Caller, Permission
 from pantry.service.context import ServiceContext
-from pantry.service.native.calls import Parameters, Value, function
+from pantry.service.native.calls import Parameters, Value, function, wait_for
 from pantry.service.records import request_object
 from pantry.store.apps import Apps
 from pantry.store.requests import AppRequest, Requests
 
 PROTOCOLS = ("call/1",)
-POLL = 0.1  # seconds between two looks at a request that is waited for
-MAX_WAIT = 60.0  # seconds of one wait_request
 
 
 @function("check")
@@ -86,12 +83,8 @@ def get_request(service: ServiceContext, caller: Caller, given: Parameters) -> V
 @function("request", "timeout")
 async def wait_request(service: ServiceContext, caller: Caller, given: Parameters) -> Value:
     """As get_request, but answers only when the request is complete or `timeout` seconds (30) are over."""
-    deadline = time.monotonic() + given.number("timeout", 30, 0, MAX_WAIT)
-    while True:
-        request = _request(service, caller, given)  # the answer may come from another process: only looking tells
-        if request.complete or time.monotonic() >= deadline:
-            return request_object(service, request)
-        await asyncio.sleep(POLL)
+    found = await wait_for(lambda: _request(service, caller, given), lambda request: request.complete, given)
+    return request_object(service, found)
 
 
 @function()

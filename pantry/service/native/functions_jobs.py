@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-
 from pantry.core.errors import NotFoundError, UnauthorisedError
 from pantry.core.permissions import Caller
 from pantry.service.context import ServiceContext
-from pantry.service.native.calls import Parameters, Value, function
-from pantry.service.native.functions_apps import MAX_WAIT, POLL
+from pantry.service.native.calls import Parameters, Value, function, wait_for
 from pantry.service.records import job_object
 from pantry.store.jobs import Job
 
@@ -30,12 +26,7 @@ def get_job(service: ServiceContext, caller: Caller, given: Parameters) -> Value
 @function("job", "timeout")
 async def wait_job(service: ServiceContext, caller: Caller, given: Parameters) -> Value:
     """As get_job, but answers only when the job has ended or `timeout` seconds (30) are over."""
-    deadline = time.monotonic() + given.number("timeout", 30, 0, MAX_WAIT)
-    while True:
-        job = _own(service, caller, given)  # it runs in another process: only looking tells
-        if job.ended or time.monotonic() >= deadline:
-            return _object(caller, job)
-        await asyncio.sleep(POLL)
+    return _object(caller, await wait_for(lambda: _own(service, caller, given), lambda job: job.ended, given))
 
 
 @function("job")

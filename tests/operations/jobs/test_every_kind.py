@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -15,11 +14,9 @@ from pantry.core.paths import Paths
 from pantry.operations.flatpacks import start_flatpack
 from pantry.operations.jobs.kind import KINDS
 from pantry.operations.jobs.manage import cancel_job, get_job, read_log
-from pantry.operations.repositories import add_repository
 from pantry.store.job_log import MAX_LOG
 from tests.operations.jobs.processes import queue, start, wait_for_progress
-from tests.repository.flatpacks import Published, gguf, make_flatpack, trust_signer
-from tests.repository.servers import Faults, serving
+from tests.repository.slow import serving_slowly
 from tests.service.running import wait_until
 from tests.workshop.conftest import TINY, write_text
 
@@ -43,11 +40,7 @@ class Scenario:
 
 @pytest.fixture
 def pull(paths: Paths, tmp_path: Path) -> Iterator[Scenario]:
-    lab = Published(tmp_path / "lab").create()
-    lab.publish(make_flatpack(tmp_path / "work", "big", content=gguf("big") + os.urandom(3_000_000)))
-    with serving(lab.folder, Faults(pause=0.2, only="targets/")) as server:
-        trust_signer(paths)
-        add_repository(paths, "lab", server.url, lab.folder / "root.json")
+    with serving_slowly(paths, tmp_path) as server:
 
         def went_on(log: str) -> bool:
             ranges = [found for path, found in server.requests if "targets/" in path and found]
